@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Builds, tests and installs memfold.  `make help` lists the targets.
+#
+# Owns everything below $(BUILD), and nothing outside it.  Sources are found by wildcard, so a new file needs no line
+# here.  Every object lies in the folder of its flavour, $(BUILD)/<flavour>/<path of its source>.o; what users take lies
+# in $(BUILD) itself.  Installs no packages of its own accord: that is tools/setup, which only `run`, `test`, `soak` and
+# `fuzz` call.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+CLANG ?= clang
+AR ?= ar
+PKG_CONFIG ?= pkg-config
+FUZZ_SECONDS ?= 60
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+# Parallel unless told otherwise; a make inside a make shares the jobs of the outer one.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS)
+endif
+
+# `make V=1` shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)')
+
+VERSION := $(shell sed -n 's/^.define MF_VERSION "\(.*\)"/\1/p' include/memfold/base.h)
+SONAME := libmemfold.so.0
+SHARED := libmemfold.so.$(VERSION)
+
+# ---- Sources -------------------------------------------------------------------------------------------------------
+
+CORE_SRC := $(sort $(wildcard core/*/*.c))
+LIB_SRC := $(CORE_SRC) $(sort $(wildcard machines/sim/*.c machines/linux/*.c))
+CLI_SRC := $(sort $(wildcard cli/*.c))
+EXAMPLE_SRC := $(sort $(wildcard examples/*.c))
+TEST_LIB_SRC := $(sort $(wildcard tests/lib/*.c))
+TEST_SRC := $(sort $(foreach kind,unit contract model race,$(wildcard tests/$(kind)/test_*.c tests/$(kind)/*_child.c)))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+TEST_SCRIPTS := $(sort $(wildcard tests/*/t_*.sh))
+HEADERS := $(sort $(wildcard include/memfold/*.h))
+MANUALS := $(sort $(wildcard man/*.1 man/*.3 man/*.7))
+
+# ---- Flags ---------------------------------------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes -Werror
+BASE_FLAGS := -std=c11 $(WARNINGS) -g -fPIC -fvisibility=hidden -Iinclude -I. -pthread
+
+# By top folder of the source.  The core may rely on no C library: tests/build/t_symbols.sh looks at the objects.
+core_flags := -ffreestanding -fno-stack-protector
+machines_flags := -D_GNU_SOURCE
+cli_flags := -D_GNU_SOURCE @$(BUILD)/cli.cflags
+examples_flags := -D_GNU_SOURCE
+tests_flags := -D_GNU_SOURCE
+folder_flags = $($(firstword $(subst /, ,$(1)))_flags)
+
+# By flavour: compiler, flags, flags at link time only, kinds of tests that run in it.
+FLAVOURS := release debug asan tsan clang fuzz
+
+release_cc = $(CC)
+release_flags := -O2
+release_tests := model
+
+debug_cc = $(CC)
+debug_flags := -O1 -DMF_DEBUG
+debug_tests := unit contract model race
+
+asan_cc = $(CC)
+asan_flags := -O1 -DMF_DEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+asan_tests := unit contract model
+
+tsan_cc = $(CLANG)
+tsan_flags := -O1 -DMF_DEBUG -fsanitize=thread
+tsan_tests := race
+
+# Compiled for clang's warnings, never run.
+clang_cc = $(CLANG)
+clang_flags := -O2
+
+fuzz_cc = $(CLANG)
+fuzz_flags := -O1 -DMF_DEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+fuzz_ldflags := -fsanitize=fuzzer
+
+# ---- What a flavour builds -----------------------------------------------------------------------------------------
+
+objects = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
+programs = $(patsubst %.c,$(BUILD)/$(1)/%,$(2))
+tests_of = $(foreach kind,$($(1)_tests),$(filter tests/$(kind)/test_%,$(TEST_SRC)))
+children_of = $(foreach kind,$($(1)_tests),$(filter tests/$(kind)/%_child.c,$(TEST_SRC)))
+fuzz_programs = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+replay_programs = $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/asan/tests/fuzz/replay_%,$(FUZZ_SRC))
+
+define flavour
+$(BUILD)/$(1)/%.o: %.c Makefile
+	$$(call say,CC,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$$($(1)_cc) $$(BASE_FLAGS) $$($(1)_flags) $$(call folder_flags,$$<) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+
+# Quick append: two rooms may have sources of one name.
+$(BUILD)/$(1)/libmemfold.a: $(call objects,$(1),$(LIB_SRC))
+	$$(call say,AR,$$@)
+	@mkdir -p $$(@D) && rm -f $$@
+	$$(Q)$$(AR) qcs $$@ $$^
+
+$(call programs,$(1),$(TEST_SRC)): %: %.o $(call objects,$(1),$(TEST_LIB_SRC)) $(BUILD)/$(1)/libmemfold.a
+	$$(call say,LD,$$@)
+	$$(Q)$$($(1)_cc) $$($(1)_flags) -pthread -o $$@ $$^ $$(LDFLAGS)
+
+$(call objects,$(1),$(CLI_SRC)): $(BUILD)/cli.cflags
+endef
+$(foreach name,$(FLAVOURS),$(eval $(call flavour,$(name))))
+
+# ---- Products ------------------------------------------------------------------------------------------------------
+
+COMMAND := $(if $(CLI_SRC),$(BUILD)/memfold)
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(EXAMPLE_SRC))
+LIBRARIES := $(BUILD)/libmemfold.a $(BUILD)/$(SHARED)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all check-layers run test test-built soak soak-built bench fuzz fuzz-built install uninstall clean help
+
+all: check-layers $(LIBRARIES) $(COMMAND) $(EXAMPLES)
+
+$(BUILD)/libmemfold.a: $(BUILD)/release/libmemfold.a
+	$(Q)cp -f $< $@
+
+$(BUILD)/$(SHARED): $(call objects,release,$(LIB_SRC)) libmemfold.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -pthread -Wl,-soname,$(SONAME) -Wl,--version-script=libmemfold.map -Wl,-z,defs -o $@ \
+		$(filter %.o,$^) $(LDFLAGS)
+	$(Q)ln -sf $(@F) $(BUILD)/$(SONAME) && ln -sf $(SONAME) $(BUILD)/libmemfold.so
+
+# Asked of pkg-config when the command is built, not when this file is read: `make test` installs the libraries first.
+$(BUILD)/cli.cflags $(BUILD)/cli.libs: $(BUILD)/cli.%:
+	@mkdir -p $(@D)
+	@$(PKG_CONFIG) --$* json-c smartcols > $@ || \
+		{ echo 'memfold: the command needs json-c and libsmartcols: run tools/setup run' >&2; exit 1; }
+
+$(BUILD)/memfold: $(call objects,release,$(CLI_SRC)) $(BUILD)/libmemfold.a $(BUILD)/cli.libs
+	$(call say,LD,$@)
+	$(Q)$(CC) $(release_flags) -pthread -o $@ $(filter-out %.libs,$^) @$(BUILD)/cli.libs $(LDFLAGS)
+
+$(EXAMPLES): $(BUILD)/examples/%: $(BUILD)/release/examples/%.o $(BUILD)/libmemfold.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(release_flags) -pthread -o $@ $^ $(LDFLAGS)
+
+check-layers:
+	$(Q)perl tools/layers
+
+# ---- Running and testing -------------------------------------------------------------------------------------------
+
+# Rules with a second half install packages first, and then let a fresh make look at the machine.
+PROVE = MF_BUILD='$(abspath $(BUILD))' CC='$(CC)' CLANG='$(CLANG)' UBSAN_OPTIONS=print_stacktrace=1 \
+	prove --exec 'sh tools/run-test'
+
+TEST_PROGRAMS := $(foreach name,$(FLAVOURS),$(call programs,$(name),$(call tests_of,$(name)))) $(replay_programs)
+TEST_NEEDS := $(TEST_PROGRAMS) $(foreach name,$(FLAVOURS),$(call programs,$(name),$(call children_of,$(name)))) \
+	$(call objects,clang,$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(FUZZ_SRC)) \
+	$(call objects,debug,$(CORE_SRC))
+
+run:
+	@tools/setup run
+	@$(MAKE) --no-print-directory $(BUILD)/memfold
+	$(BUILD)/memfold run
+
+test:
+	@tools/setup test
+	@$(MAKE) --no-print-directory test-built
+
+test-built: all $(TEST_NEEDS)
+	@$(PROVE) -j2 $(TEST_PROGRAMS) $(TEST_SCRIPTS)
+
+# The races and the models again, for as long as each program likes when it finds MF_SOAK set.
+SOAK_PROGRAMS := $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),\
+	$(TEST_PROGRAMS))
+
+soak:
+	@tools/setup test
+	@$(MAKE) --no-print-directory soak-built
+
+soak-built: $(SOAK_PROGRAMS)
+	@MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS)
+
+bench: all
+	MF_BUILD='$(abspath $(BUILD))' bench/run
+
+$(fuzz_programs): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(call objects,fuzz,$(TEST_LIB_SRC)) \
+		$(BUILD)/fuzz/libmemfold.a
+	$(call say,LD,$@)
+	$(Q)$(fuzz_cc) $(fuzz_flags) $(fuzz_ldflags) -pthread -o $@ $^ $(LDFLAGS)
+
+$(replay_programs): $(BUILD)/asan/tests/fuzz/replay_%: $(BUILD)/asan/tests/fuzz/fuzz_%.o \
+		$(BUILD)/asan/tests/fuzz/replay_main.o $(call objects,asan,$(TEST_LIB_SRC)) $(BUILD)/asan/libmemfold.a
+	$(call say,LD,$@)
+	$(Q)$(asan_cc) $(asan_flags) -pthread -o $@ $^ $(LDFLAGS)
+
+fuzz:
+	@tools/setup test
+	@$(MAKE) --no-print-directory fuzz-built
+
+# New inputs go to the build folder; whoever finds one worth keeping copies it to tests/fuzz/corpus.
+fuzz-built: $(fuzz_programs)
+	@set -e; for program in $(fuzz_programs); do \
+		target=$${program##*/fuzz_}; found=$(BUILD)/fuzz/found/$$target; mkdir -p $$found; \
+		echo "fuzz: $$target, $(FUZZ_SECONDS) s, inputs in $$found"; \
+		$$program -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=$$found- $$found \
+			$$(ls -d tests/fuzz/corpus/$$target 2>/dev/null || true); \
+	done
+
+# ---- Installing ----------------------------------------------------------------------------------------------------
+
+install: all
+	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)/memfold'
+	install -m 644 $(HEADERS) '$(DESTDIR)$(INCLUDEDIR)/memfold'
+	install -m 644 $(BUILD)/libmemfold.a '$(DESTDIR)$(LIBDIR)'
+	install -m 755 $(BUILD)/$(SHARED) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(SHARED) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libmemfold.so'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' memfold.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/memfold.pc'
+	$(if $(COMMAND),install -m 755 $(COMMAND) '$(DESTDIR)$(BINDIR)')
+	set -e; for page in $(MANUALS); do \
+		install -D -m 644 $$page '$(DESTDIR)$(MANDIR)'/man$${page##*.}/$${page##*/}; done
+
+uninstall:
+	rm -f $(foreach name,$(notdir $(HEADERS)),'$(DESTDIR)$(INCLUDEDIR)/memfold/$(name)')
+	rm -f $(foreach name,libmemfold.a libmemfold.so $(SONAME) $(SHARED),'$(DESTDIR)$(LIBDIR)/$(name)')
+	rm -f '$(DESTDIR)$(LIBDIR)/pkgconfig/memfold.pc' '$(DESTDIR)$(BINDIR)/memfold'
+	rm -f $(foreach page,$(MANUALS),'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))')
+	if [ -d '$(DESTDIR)$(INCLUDEDIR)/memfold' ]; then rmdir '$(DESTDIR)$(INCLUDEDIR)/memfold'; fi
+
+clean:
+	rm -rf '$(BUILD)'
+
+help:
+	@echo 'all            libraries, command, examples (the default); BUILD=build, CC=gcc, V=1 shows commands'
+	@echo 'run            build what is needed and run `memfold run`'
+	@echo 'test           everything under test, in all flavours ($(FLAVOURS))'
+	@echo 'soak           races and models, long'
+	@echo 'fuzz           every fuzz target for FUZZ_SECONDS=60'
+	@echo 'bench          bench/run'
+	@echo 'check-layers   no room includes a room above it'
+	@echo 'install        PREFIX=/usr/local DESTDIR=; and uninstall'
+	@echo 'clean          remove BUILD'
+
+-include $(foreach name,$(FLAVOURS),$(patsubst %.o,%.d,$(call objects,$(name),\
+	$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(FUZZ_SRC) tests/fuzz/replay_main.c)))
