@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * entry.h - one entry, one table, one path: the small steps that all of core/pgtable is made of.
+ *
+ * Owns no state.  Law: an entry is read and written as one atomic 64-bit word, and whoever changes an entry keeps its
+ * soft bits, because they belong to the table and not to the entry.  Knows nothing of bags and flushes.
+ *
+ * The count of private entries of a table, in base 2^soft_bits, lowest digit in entry 0:
+ *
+ *      entry   0          1          2
+ *      soft    count % B  count / B  0 ...        x86-64: B = 128, 2 digits;  arm64: B = 16, 3 or 4 digits
+ */
+#ifndef CORE_PGTABLE_ENTRY_H
+#define CORE_PGTABLE_ENTRY_H
+
+#include <memfold/pgtable.h>
+
+/* ---- An entry ----------------------------------------------------------------------------------------- */
+
+static inline uint64_t entry_load(const uint64_t *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+}
+
+/* For whoever may change the table: nobody else does meanwhile, so there is nothing to be ordered with. */
+static inline uint64_t entry_load_own(const uint64_t *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+
+/* Release: what the entry leads to was written before. */
+static inline void entry_store(uint64_t *entry, uint64_t bits)
+{
+	__atomic_store_n(entry, bits, __ATOMIC_RELEASE);
+}
+
+static inline uint64_t paging_soft_mask(const struct mf_paging *p)
+{
+	return (((uint64_t)1 << p->soft_bits) - 1) << p->soft_shift;
+}
+
+static inline void entry_change(const struct mf_paging *p, uint64_t *entry, uint64_t bits)
+{
+	entry_store(entry, bits | (entry_load_own(entry) & paging_soft_mask(p)));
+}
+
+/* An entry without address: what all leaves of one level and protection share. */
+static inline uint64_t leaf_bits(const struct mf_paging *p, unsigned level, enum mf_prot prot)
+{
+	return p->leaf_bits | (level == 0 ? p->leaf_base_bits : p->leaf_block_bits) |
+	       (prot == MF_PROT_WRITE ? p->write_set : p->write_clear);
+}
+
+static inline uint64_t table_entry(const struct mf_paging *p, mf_pfn_t table)
+{
+	return table << p->page_shift | p->table_bits;
+}
+
+static inline bool entry_is_leaf(const struct mf_paging *p, unsigned level, uint64_t entry)
+{
+	return level == 0 || (entry & p->block_mask) == p->block_value;
+}
+
+static inline bool entry_is_writable(const struct mf_paging *p, uint64_t entry)
+{
+	return (entry & p->write_mask) == p->write_set;
+}
+
+static inline mf_pfn_t entry_pfn(const struct mf_paging *p, uint64_t entry)
+{
+	return (entry & p->address_mask) >> p->page_shift;
+}
+
+static inline uint64_t pgtable_background(const struct mf_pgtable *pt, unsigned level)
+{
+	const struct mf_paging *p = &pt->machine->paging;
+
+	return level == 0 ? pt->zero << p->page_shift | leaf_bits(p, 0, MF_PROT_READ) :
+			    table_entry(p, pt->shared[level - 1]);
+}
+
+static inline bool pgtable_is_background(const struct mf_pgtable *pt, unsigned level, uint64_t entry)
+{
+	return (entry & ~paging_soft_mask(&pt->machine->paging)) == pgtable_background(pt, level);
+}
+
+/* ---- A table ------------------------------------------------------------------------------------------ */
+
+static inline unsigned paging_fanout_shift(const struct mf_paging *p)
+{
+	return p->page_shift - 3;
+}
+
+static inline unsigned paging_fanout(const struct mf_paging *p)
+{
+	return 1u << paging_fanout_shift(p);
+}
+
+/* Levels whose entries span the whole address space or more (64 KiB, 5 levels) have one entry in use. */
+static inline unsigned table_index(const struct mf_paging *p, uintptr_t va, unsigned level)
+{
+	unsigned shift = p->page_shift + level * paging_fanout_shift(p);
+
+	return shift < 64 ? (unsigned)(va >> shift) & (paging_fanout(p) - 1) : 0;
+}
+
+/* Frames under one leaf of this level. */
+static inline uint64_t leaf_frames(const struct mf_paging *p, unsigned level)
+{
+	return (uint64_t)1 << (level * paging_fanout_shift(p));
+}
+
+static inline uint64_t *pgtable_table(const struct mf_pgtable *pt, mf_pfn_t pfn)
+{
+	return mf_machine_frame(pt->machine, pfn);
+}
+
+static inline uint64_t *entry_table(const struct mf_pgtable *pt, uint64_t entry)
+{
+	return (uint64_t *)(void *)(pt->machine->direct_map + (entry & pt->machine->paging.address_mask));
+}
+
+/* For a table that is not linked yet: plain stores, in groups that compilers turn into vector stores at -O2. */
+static inline void table_fill(const struct mf_paging *p, uint64_t *table, uint64_t entry)
+{
+	unsigned fanout = paging_fanout(p);
+
+	for (unsigned i = 0; i < fanout; i += 8)
+		for (unsigned k = 0; k < 8; k++)
+			table[i + k] = entry;
+}
+
+static inline unsigned table_count(const struct mf_paging *p, const uint64_t *table)
+{
+	unsigned bits = paging_fanout_shift(p) + 1, digit_mask = (1u << p->soft_bits) - 1, count = 0;
+
+	for (unsigned at = 0; at < bits; at += p->soft_bits)
+		count |= ((unsigned)(entry_load(table++) >> p->soft_shift) & digit_mask) << at;
+	return count;
+}
+
+/* Carries from digit to digit; a small change seldom gets beyond entry 0.  The caller knows that the count stays in range. */
+static inline void table_count_add(const struct mf_paging *p, uint64_t *table, int nr)
+{
+	unsigned shift = p->soft_shift, bits = p->soft_bits;
+	int64_t carry = nr;
+
+	do {
+		uint64_t entry = entry_load_own(table);
+		uint64_t mask = (((uint64_t)1 << bits) - 1) << shift;
+
+		carry += (int64_t)((entry & mask) >> shift);
+		entry_store(table++, (entry & ~mask) | ((uint64_t)carry << shift & mask));
+		carry >>= bits;
+	} while (carry != 0);
+}
+
+/* ---- A path ------------------------------------------------------------------------------------------- */
+
+static inline bool pgtable_contains(const struct mf_pgtable *pt, uintptr_t va)
+{
+	return va - pt->base < pt->size_bytes;
+}
+
+/* The first address that the root would serve: the range's own high bits, zeroes below. */
+static inline uintptr_t pgtable_first(const struct mf_pgtable *pt)
+{
+	const struct mf_paging *p = &pt->machine->paging;
+
+	return pt->base & ~(uintptr_t)(mf_pgtable_span(p, p->levels) - 1);
+}
+
+/*
+ * Follows private tables from the root towards `level`; path[l] is the table of level l on the way.  Gives the
+ * level of the last one: `level`, or a higher one, whose entry for va is then background or a leaf.
+ */
+static inline unsigned pgtable_descend(const struct mf_pgtable *pt, uintptr_t va, unsigned level,
+				       uint64_t *path[MF_PGTABLE_LEVELS_MAX])
+{
+	/* Copies: an acquiring load makes the compiler read again whatever lies in memory. */
+	const struct mf_paging *p = &pt->machine->paging;
+	uint64_t address_mask = p->address_mask, block_mask = p->block_mask, block_value = p->block_value;
+	unsigned page_shift = p->page_shift, at = p->levels - 1;
+	char *direct_map = pt->machine->direct_map;
+	uint64_t *table = pgtable_table(pt, pt->root);
+
+	for (path[at] = table; at > level; path[at] = table) {
+		unsigned shift = page_shift + at * (page_shift - 3);
+		uint64_t index = shift < 64 ? va >> shift & (((uint64_t)1 << (page_shift - 3)) - 1) : 0;
+		uint64_t entry = entry_load(&table[index]);
+		uint64_t paddr = entry & address_mask;
+
+		/* At these levels the background is the one table entry with this address. */
+		if ((entry & block_mask) == block_value || paddr == pt->shared[at - 1] << page_shift)
+			break;
+		table = (uint64_t *)(void *)(direct_map + paddr);
+		at--;
+	}
+	return at;
+}
+
+/* ---- Shared by the files of this room ------------------------------------------------------------------ */
+
+/* Makes private the tables below path[at] down to `level`, from `in`, which holds at - level frames.  In change.c. */
+void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned level, uint64_t *path[],
+		  struct mf_bag *in);
+
+/* Puts an entry of `level` back to background; the table it led to, which is empty, goes to `bag`.  In change.c. */
+void pgtable_unlink(struct mf_pgtable *pt, uint64_t *entry, unsigned level, struct mf_bag *bag);
+
+#endif
