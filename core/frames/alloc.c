@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * alloc.c - what users get, and in which order it is looked for.
+ *
+ *   1  this CPU's cache (base frames)             6  blocks that can be folded (large orders)
+ *   2  a normal free block                        7  wait for blocks in transition, and again
+ *   3  unfold a normal block                      8  the map pool's idle frames (small orders)
+ *   4  a free block of the home block             9  the stock (base frames)
+ *   5  drain the caches, and again
+ *
+ * Callers that may not wait get 1, 2, the home block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never
+ * folds: it lists the block (zone.c).
+ */
+#include "core/frames/zone.h"
+
+static bool is_small(const struct mf_zone *zone, unsigned order)
+{
+	return order < zone->map->geo.step;
+}
+
+static struct mf_page *take_last_resort_locked(struct mf_zone *zone, unsigned order)
+{
+	struct mf_page *page = is_small(zone, order) ? zone_take(zone, ZONE_POOL, order) : NULL;
+
+	if (!page && order == 0)
+		page = stock_take_locked(zone);
+	return page;
+}
+
+static int alloc_nowait(struct mf_zone *zone, unsigned order, struct mf_page **page)
+{
+	zone_lock(zone);
+	*page = zone_take(zone, ZONE_NORMAL, order);
+	if (!*page)
+		*page = zone_take(zone, ZONE_HOME, order);
+	if (!*page)
+		*page = take_last_resort_locked(zone, order);
+	zone_unlock(zone);
+	return *page ? 0 : -MF_ENOMEM;
+}
+
+/* Folds what may give a block of this order; false when nothing folded. */
+static bool fold_for(struct mf_zone *zone, unsigned order)
+{
+	const struct mf_geometry *g = &zone->map->geo;
+	uint64_t nr = 0;
+
+	if (order < g->step)
+		return false;
+	/* One block of tier 1 is enough for one block of tier 1; larger ones need neighbours. */
+	while (fold_one(zone, 0)) {
+		nr++;
+		if (order == g->step)
+			return true;
+	}
+	if (nr == 0 || order >= g->shift[g->top])
+		nr += fold_set(zone);
+	return nr > 0;
+}
+
+struct attempt {
+	struct mf_page *page;  /* what was asked for                                                           */
+	struct mf_page *block; /* or what to unfold for it                                                     */
+	bool others_changing;  /* or a reason to wait                                                          */
+};
+
+static struct attempt attempt(struct mf_zone *zone, unsigned order)
+{
+	struct attempt a = { 0 };
+
+	zone_lock(zone);
+	a.page = zone_take(zone, ZONE_NORMAL, order);
+	if (!a.page)
+		a.block = zone_begin_unfold(zone, ZONE_NORMAL, order);
+	if (!a.page && !a.block)
+		a.page = zone_take(zone, ZONE_HOME, order);
+	if (!a.page && !a.block)
+		a.block = zone_begin_unfold(zone, ZONE_HOME, order);
+	a.others_changing = zone->nr_changing > 0;
+	zone_unlock(zone);
+	return a;
+}
+
+static int unfold_for(struct mf_zone *zone, struct mf_page *block, unsigned order)
+{
+	int err = unfold_free(zone, block, false);
+
+	if (!err && order == 0) {
+		zone_lock(zone);
+		stock_fill_locked(zone);
+		zone_unlock(zone);
+	}
+	return err;
+}
+
+static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **page)
+{
+	bool drained = false;
+
+	for (;;) {
+		struct attempt a = attempt(zone, order);
+
+		*page = a.page;
+		if (a.page)
+			return 0;
+		if (a.block) {
+			if (unfold_for(zone, a.block, order) == 0)
+				continue;
+			break; /* source RAM or the host is out of memory */
+		}
+		if (!drained) {
+			cache_drain(zone);
+			drained = true;
+			continue;
+		}
+		if (fold_for(zone, order))
+			continue;
+		if (!a.others_changing)
+			break;
+		zone->map->machine->ops->relax(zone->map->machine);
+	}
+	zone_lock(zone);
+	*page = take_last_resort_locked(zone, order);
+	if (!*page)
+		*page = zone_take(zone, ZONE_HOME, order);
+	zone_unlock(zone);
+	return *page ? 0 : -MF_ENOMEM;
+}
+
+int zone_alloc(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page)
+{
+	if (order == 0) {
+		*page = cache_get(zone);
+		if (MF_LIKELY(*page != NULL))
+			return 0;
+	}
+	return alloc_flags & MF_ALLOC_NOWAIT ? alloc_nowait(zone, order, page) : alloc_wait(zone, order, page);
+}
+
+void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order)
+{
+	if (order == 0) {
+		cache_put(zone, page);
+		return;
+	}
+	zone_lock(zone);
+	zone_insert(zone, mf_word_tier(mf_page_word(page)), mf_page_to_pfn(zone->map, page), order);
+	zone_unlock(zone);
+}
+
+/* ---- The public calls ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
+{
+	uint64_t nr = 0, more;
+
+	cache_drain(zone);
+	while (fold_one(zone, flags == MF_FOLD_KEEP ? 1 : 0))
+		nr++;
+	do {
+		more = fold_set(zone);
+		nr += more;
+	} while (more);
+	return nr;
+}
+
+int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr_folded)
+{
+	int err = map_permit(map);
+	uint64_t nr = 0;
+
+	if (err)
+		return err;
+	if (node < MF_ANY_NODE || node >= MF_NODES_MAX || (flags != MF_FOLD_KEEP && flags != MF_FOLD_ALL))
+		return -MF_EINVAL;
+	for (unsigned i = 0; i < map->nr_zones; i++)
+		if (node == MF_ANY_NODE || map->zone[i]->node == (unsigned)node)
+			nr += zone_fold(map->zone[i], flags);
+	if (nr_folded)
+		*nr_folded = nr;
+	return 0;
+}
+
+int mf_drain(struct mf_map *map)
+{
+	int err = map_permit(map);
+
+	for (unsigned i = 0; i < map->nr_zones && !err; i++)
+		cache_drain(map->zone[i]);
+	return err;
+}

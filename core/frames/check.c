@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* check.c - the zones' share of law M8: every list, mask and counter against a recount. */
+#include "core/frames/zone.h"
+
+static int check_list(const struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order, uint64_t *nr_frames,
+		      struct mf_violation *v)
+{
+	const struct zone_area *area = &zone->area[class];
+	const struct mf_list *head = &area->list[tier][order];
+	bool listed = (area->mask[tier] >> order & 1) != 0;
+
+	if (listed == mf_list_is_empty(head))
+		return check_fail(v, "M8", 0, "zone %u: the mask of tier %u, order %u does not tell whether its list is empty",
+				  zone->id, tier, order);
+	for (const struct mf_list *l = head->next; l != head; l = l->next) {
+		const struct mf_page *page = mf_container_of(l, struct mf_page, list);
+		uint64_t word = mf_page_word(page);
+
+		if (mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY) || mf_word_tier(word) != tier ||
+		    mf_word_order(word) != order || mf_word_zone(word) != zone->id || page->private_data != (uint64_t)class)
+			return check_fail(v, "M8", mf_page_to_pfn(zone->map, page),
+					  "a block on zone %u's list of tier %u, order %u does not belong there", zone->id, tier, order);
+		*nr_frames += (uint64_t)1 << order;
+	}
+	return 0;
+}
+
+static int check_lists(const struct mf_zone *zone, uint64_t *nr_listed, struct mf_violation *v)
+{
+	for (unsigned class = 0; class < ZONE_NR_CLASSES; class++) {
+		uint64_t nr = 0;
+
+		for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++)
+			for (unsigned order = 0; order < MF_ORDERS_MAX; order++)
+				if (check_list(zone, (enum zone_class)class, tier, order, &nr, v))
+					return 1;
+		if (nr != zone->area[class].nr_frames)
+			return check_fail(v, "M8", 0, "zone %u counts %llu free frames of class %u; its lists hold %llu", zone->id,
+					  (unsigned long long)zone->area[class].nr_frames, class, (unsigned long long)nr);
+		*nr_listed += nr;
+	}
+	return 0;
+}
+
+static int check_foldable(const struct mf_zone *zone, struct mf_violation *v)
+{
+	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
+		uint64_t nr = 0;
+
+		for (const struct mf_list *l = zone->foldable[tier].next; l != &zone->foldable[tier]; l = l->next, nr++) {
+			const struct mf_page *page = mf_container_of(l, struct mf_page, list);
+
+			if (mf_page_kind(page) != MF_KIND_SPLIT || page->nr_free != page->capacity)
+				return check_fail(v, "M8", mf_page_to_pfn(zone->map, page),
+						  "zone %u lists a block as foldable that has users", zone->id);
+		}
+		if (nr != zone->nr_foldable[tier])
+			return check_fail(v, "M8", 0, "zone %u counts %llu foldable blocks of tier %u; its list holds %llu", zone->id,
+					  (unsigned long long)zone->nr_foldable[tier], tier, (unsigned long long)nr);
+	}
+	return 0;
+}
+
+static uint64_t list_length(const struct mf_list *head)
+{
+	uint64_t nr = 0;
+
+	for (const struct mf_list *l = head->next; l != head; l = l->next)
+		nr++;
+	return nr;
+}
+
+static int check_zone(struct mf_zone *zone, const struct check_totals *t, struct mf_violation *v)
+{
+	uint64_t listed = 0, cached = cache_count(zone), set_aside = list_length(&zone->set_aside);
+
+	if (check_lists(zone, &listed, v) || check_foldable(zone, v))
+		return 1;
+	if (listed != t->listed[zone->id] || cached != t->cached[zone->id])
+		return check_fail(v, "M8", 0, "zone %u lists %llu and caches %llu frames; the records say %llu and %llu", zone->id,
+				  (unsigned long long)listed, (unsigned long long)cached,
+				  (unsigned long long)t->listed[zone->id], (unsigned long long)t->cached[zone->id]);
+	if (set_aside != zone->nr_set_aside || set_aside != t->set_aside[zone->id])
+		return check_fail(v, "M8", 0, "zone %u counts %llu set-aside blocks, lists %llu; the records say %llu", zone->id,
+				  (unsigned long long)zone->nr_set_aside, (unsigned long long)set_aside,
+				  (unsigned long long)t->set_aside[zone->id]);
+	if (zone->nr_changing)
+		return check_fail(v, "M8", 0, "zone %u counts %llu blocks in transition while nothing runs", zone->id,
+				  (unsigned long long)zone->nr_changing);
+	return 0;
+}
+
+int zone_check(struct mf_map *map, const struct check_totals *totals, struct mf_violation *violation)
+{
+	for (unsigned i = 0; i < map->nr_zones; i++)
+		if (check_zone(map->zone[i], totals, violation))
+			return 1;
+	return 0;
+}

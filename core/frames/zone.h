@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * zone.h - the inside of a zone: free lists over the tiers, the map pool, caches; what its files share.
+ *
+ *   zone.c     free lists: insert with merging, remove, take; a split block's count of free children
+ *   pool.c     map frames: from set-aside blocks, back to them
+ *   unfold.c   one block unfolds (free, or held by its sole owner)
+ *   fold.c     one block without users folds
+ *   set.c      blocks of the top tier fold in sets
+ *   alloc.c    what users ask for; the slow path
+ *   cache.c    per-CPU caches and the stock
+ *   client.c   what memmap asks: regions online and offline
+ *   check.c    the laws, recounted
+ */
+#ifndef MEMFOLD_CORE_FRAMES_ZONE_H
+#define MEMFOLD_CORE_FRAMES_ZONE_H
+
+#include <memfold/frames.h>
+
+#include "core/memmap/map.h"
+
+/*
+ * Whom a free block serves, by where it lies:
+ *   NORMAL   users first
+ *   HOME     in the home block, where new set-aside blocks come from: users when there is nothing normal
+ *   POOL     in a set-aside block: map frames; users of small orders when nothing else is left
+ */
+enum zone_class { ZONE_NORMAL, ZONE_HOME, ZONE_POOL, ZONE_NR_CLASSES };
+
+struct zone_area {
+	struct mf_list list[MF_TIERS_MAX][MF_ORDERS_MAX];
+	uint64_t mask[MF_TIERS_MAX]; /* bit o set: list[tier][o] is not empty                                    */
+	uint64_t nr_frames;          /* on all the lists                                                       */
+};
+
+enum { CACHE_SIZE = 62, CACHE_BATCH = 31, STOCK_SIZE = 64 };
+
+/* Base frames at hand for one CPU.  The lock is taken by others only to drain. */
+struct zone_cache {
+	_Alignas(64) struct mf_lock lock;
+	unsigned nr;
+	struct mf_page *page[CACHE_SIZE];
+};
+
+#define ZONE_NO_HOME (~(mf_pfn_t)0)
+
+struct mf_zone {
+	struct mf_map *map;
+	unsigned id, node;
+	enum mf_source source;
+	struct zone_cache *cache; /* [machine->nr_cpus], each under its own lock                                 */
+
+	_Alignas(64) struct mf_lock lock; /* all below                                                           */
+	struct zone_area area[ZONE_NR_CLASSES];
+	struct mf_list foldable[MF_TIERS_MAX];  /* split records without users, by their own tier, below the top   */
+	uint64_t nr_foldable[MF_TIERS_MAX];
+	struct mf_list split_top;  /* split records of the top tier that are no edge                            */
+	struct mf_list set_aside;  /* set-aside blocks that are not foldable                                    */
+	uint64_t nr_set_aside;
+	uint64_t nr_changing;      /* blocks in transition: allocators wait for them before they give up         */
+	mf_pfn_t home;             /* first pfn of the home block (top tier), or ZONE_NO_HOME                     */
+	unsigned nr_stock;         /* base frames for callers that may not wait                                 */
+	struct mf_page *stock[STOCK_SIZE];
+	uint64_t nr_present;       /* frames given online                                                       */
+};
+
+static inline void zone_lock(struct mf_zone *zone)
+{
+	mf_machine_lock(zone->map->machine, &zone->lock);
+}
+
+static inline void zone_unlock(struct mf_zone *zone)
+{
+	mf_machine_unlock(zone->map->machine, &zone->lock);
+}
+
+/* ---- zone.c: under the zone's lock ------------------------------------------------------------------------------------- */
+
+/* A free block goes on the lists and merges with its buddies.  Its records are of kind free, its head's flags 0. */
+void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned order);
+/* [start, end), free records of one tier, in whole blocks, as the largest aligned pieces. */
+void zone_insert_range(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_pfn_t end);
+/* A block leaves the lists; its head's flags and order become 0. */
+void zone_remove(struct mf_zone *zone, struct mf_page *head);
+/* A block of exactly this order, from those of its class that need no unfolding; NULL.  Off the lists, kind free. */
+struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned order);
+/* One block, whole, that could be unfolded to serve `order`: of the lowest tier above it; NULL.  Off the lists, CHANGING, counted in nr_changing. */
+struct mf_page *zone_begin_unfold(struct mf_zone *zone, enum zone_class class, unsigned order);
+/* Transition over: clears CHANGING unless the record is no longer free. */
+void zone_end_change(struct mf_zone *zone, struct mf_page *block);
+
+/* The split record that counts the children of this tier around pfn; NULL when nothing above can fold. */
+struct mf_page *zone_parent(const struct mf_zone *zone, unsigned tier, mf_pfn_t pfn);
+
+struct mf_zone *zone_of_word(const struct mf_map *map, uint64_t word);
+
+/* ---- pool.c ------------------------------------------------------------------------------------------------------------------ */
+
+/* Where more map frames may come from when the pool is empty. */
+enum pool_growth {
+	POOL_AS_IT_IS,   /* nowhere: the caller is growing the pool                                              */
+	POOL_FROM_HOME,  /* free blocks of the home block                                                       */
+	POOL_FROM_ANY,   /* any free block: for blocks in use, which cannot seed                                 */
+};
+
+/* Adds map frames, pending, to the bag until it holds nr, or as many as it can get. */
+void pool_claim(struct mf_zone *zone, struct mf_bag *bag, unsigned nr, enum pool_growth growth);
+/* POOL_AS_IT_IS, under the zone's lock. */
+void pool_claim_locked(struct mf_zone *zone, struct mf_bag *bag, unsigned nr);
+/* A map frame, flushed and linked nowhere, goes back: to its pool, or to RAM when it came from there. */
+void pool_put(struct mf_map *map, unsigned node, mf_pfn_t pfn);
+void pool_empty(struct mf_map *map, unsigned node, struct mf_bag *bag);
+/* Records what a linked frame backs, if it has a record. */
+void pool_set_backs(struct mf_map *map, mf_pfn_t pfn, uint64_t backs, uintptr_t address);
+/* The same for the eight slots and for every table on the way to them that is still marked pending. */
+void pool_set_backs_children(struct mf_map *map, const struct children *c);
+/* The record of a map frame that comes from a pool; NULL for RAM. */
+struct mf_page *pool_record(const struct mf_map *map, mf_pfn_t pfn);
+
+/* ---- unfold.c ------------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * A free block, begun by zone_begin_unfold(), is split and its children go on the lists; nr_changing falls.
+ * set_aside: for the map pool.  -MF_ENOMEM (source RAM or HOST only): the block is back on the lists.
+ */
+MF_MUST_CHECK int unfold_free(struct mf_zone *zone, struct mf_page *block, bool set_aside);
+
+/*
+ * A block in use, frozen by its sole holder: its children become used records of the child's block order with count 0, prepared by the caller's
+ * `word`; -MF_ENOMEM, nothing changed.
+ */
+MF_MUST_CHECK int unfold_used(struct mf_zone *zone, struct mf_page *block, uint64_t child_word);
+
+/* ---- fold.c -------------------------------------------------------------------------------------------------------------------- */
+
+/* Folds one block of tier 1 without users if there are more than `keep` of them; false when not. */
+bool fold_one(struct mf_zone *zone, uint64_t keep);
+/* Under the zone's lock: every free piece of a split block of tier 1 leaves the lists. */
+void fold_take_pieces(struct mf_zone *zone, struct mf_page *block);
+/* The children, all frozen by the caller, become one record `word` with count 0; map frames are released.  Any tier. */
+void fold_used(struct mf_zone *zone, struct mf_page *block, uint64_t word);
+
+/* ---- set.c --------------------------------------------------------------------------------------------------------------------- */
+
+/* Folds every top block, and every set-aside block, that can be folded; how many. */
+uint64_t fold_set(struct mf_zone *zone);
+
+/* ---- cache.c ------------------------------------------------------------------------------------------------------------------- */
+
+struct mf_page *cache_get(struct mf_zone *zone);
+void cache_put(struct mf_zone *zone, struct mf_page *page);
+void cache_drain(struct mf_zone *zone);
+/* Frames in all caches and the stock. */
+uint64_t cache_count(struct mf_zone *zone);
+/* Under the zone's lock. */
+struct mf_page *stock_take_locked(struct mf_zone *zone);
+void stock_fill_locked(struct mf_zone *zone);
+
+/* ---- alloc.c: for the room above --------------------------------------------------------------------------------------------------- */
+
+/* A block of 2^order frames, off the lists, records of kind free, flags 0. */
+MF_MUST_CHECK int zone_alloc(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page);
+/* The reverse.  Every record of it is of kind free, counts 0, links zero. */
+void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order);
+
+/* ---- client.c -------------------------------------------------------------------------------------------------------------------- */
+
+extern const struct map_client zone_client;
+
+/* ---- check.c ----------------------------------------------------------------------------------------------------------------------- */
+
+int zone_check(struct mf_map *map, const struct check_totals *totals, struct mf_violation *violation);
+
+#endif

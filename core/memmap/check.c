@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * check.c - mf_map_check(): the laws that a map at rest can be held against, by walking all of it.
+ *
+ *   M1  the same record from above and from below; no reference on anything but a folio; no transition left over
+ *   M2  a record that is there is non-zero, and what is zero has an answer above
+ *   M3  nothing is backed below a whole block
+ *   M6  shared tables and the zero frame are what they should be (core/pgtable), and nobody else's
+ *   M8  every counter equals a recount (this room's here, the zones' by the client)
+ *
+ * M4, M5 and M7 speak of what happens over time: tests hold them (docs/INVARIANTS.md).
+ */
+#include <stdarg.h>
+
+#include "core/memmap/map.h"
+
+struct check {
+	struct mf_violation *violation;
+	struct check_totals totals;
+	uint64_t nr_present; /* frames that are no hole */
+};
+
+int check_fail(struct mf_violation *violation, const char *law, mf_pfn_t pfn, const char *format, ...)
+{
+	va_list args;
+
+	violation->law = law;
+	violation->pfn = pfn;
+	va_start(args, format);
+	mf_vformat(violation->text, sizeof(violation->text), format, args);
+	va_end(args);
+	return 1;
+}
+
+/* ---- One record ------------------------------------------------------------------------------------------------------------------- */
+
+static int check_word(struct check *c, const struct mf_map *map, const struct map_visit *at)
+{
+	enum mf_kind kind = mf_word_kind(at->word);
+	const struct mf_region *r = map->region[mf_word_region(at->word) & (MF_REGIONS_MAX - 1)];
+
+	if (mf_word_is_tail(at->word))
+		return check_fail(c->violation, "M1", at->pfn, "a tail stands where a head was expected");
+	if (kind < MF_KIND_FREE || kind > MF_KIND_DEVICE || mf_word_tier(at->word) != at->tier)
+		return check_fail(c->violation, "M1", at->pfn, "kind %d, tier %u is no record of tier %u", (int)kind,
+				  mf_word_tier(at->word), at->tier);
+	if (at->word & (MF_FLAG_CHANGING | MF_FLAG_CHOSEN | MF_FLAG_PENDING))
+		return check_fail(c->violation, "M1", at->pfn, "a transition was left unfinished");
+	if (kind != MF_KIND_USED && kind != MF_KIND_DEVICE && at->page->counts != 0)
+		return check_fail(c->violation, "M1", at->pfn, "kind %d has count %u; only folios may have one", (int)kind,
+				  (unsigned)at->page->counts);
+	if (kind == MF_KIND_HOLE || (kind == MF_KIND_SPLIT && at->word & MF_FLAG_EDGE))
+		return 0;
+	if (!r || at->pfn < r->config.start_pfn || at->pfn + at->nr_frames > r->config.end_pfn ||
+	    mf_word_zone(at->word) != r->zone || mf_word_node(at->word) != r->config.node)
+		return check_fail(c->violation, "M1", at->pfn, "the record names region %u, which does not hold it",
+				  mf_word_region(at->word));
+	return 0;
+}
+
+static int check_tails(struct check *c, struct mf_map *map, const struct map_visit *at)
+{
+	unsigned order = mf_word_order(at->word), shift = map->geo.shift[at->tier];
+	uint64_t nr = at->nr_frames >> shift;
+	bool used = mf_word_kind(at->word) == MF_KIND_USED;
+
+	if (order < shift || at->pfn & (at->nr_frames - 1))
+		return check_fail(c->violation, "M1", at->pfn, "order %u does not fit tier %u or this pfn", order, at->tier);
+	for (uint64_t i = 1; i < nr; i++) {
+		const struct mf_page *tail = at->page + i;
+		uint64_t word = mf_page_word(tail);
+
+		if (used && (!mf_word_is_tail(word) || ((uintptr_t)tail & word) != (uintptr_t)at->page))
+			return check_fail(c->violation, "M1", at->pfn, "descriptor %llu of the folio leads elsewhere",
+					  (unsigned long long)i);
+		if (!used && word != map_word_as(at->word, MF_KIND_FREE))
+			return check_fail(c->violation, "M1", at->pfn, "descriptor %llu of the free block is not free",
+					  (unsigned long long)i);
+		if (tail->counts != 0)
+			return check_fail(c->violation, "M1", at->pfn, "descriptor %llu, no head, has a count",
+					  (unsigned long long)i);
+	}
+	return 0;
+}
+
+/*
+ * From below the same answer as from above, at both ends of what the record speaks for.  On TABLES machines from the record's
+ * own tier: that nothing is backed below it is read off the tables (check_backed), without a translation for every block.
+ */
+static int check_below(struct check *c, struct mf_map *map, const struct map_visit *at)
+{
+	unsigned tier = map->machine->backing == MF_WINDOW_TABLES ? at->tier : 0;
+	mf_pfn_t ends[2] = { at->pfn, at->pfn + at->nr_frames - 1 };
+
+	for (unsigned i = 0; i < 2; i++)
+		if (mf_page_folio(map, map_record(map, tier, ends[i])) != mf_pfn_folio(map, ends[i]))
+			return check_fail(c->violation, "M1", ends[i], "from below and from above the answers differ");
+	return 0;
+}
+
+/* ---- Split records ------------------------------------------------------------------------------------------------------------------- */
+
+struct recount {
+	unsigned nr_free, nr_map, nr_host;
+};
+
+static int recount_children(struct check *c, struct mf_map *map, const struct map_visit *at, struct recount *n)
+{
+	unsigned child = mf_word_child(at->word), nr = children_nr(map), host = at->page->host;
+	struct mf_page *page = map_record(map, child, at->pfn);
+
+	for (unsigned i = 0; i < nr; i++) {
+		uint64_t word = mf_page_word(&page[i]);
+		bool hosts = host && i >= host - 1u && i < host - 1u + MF_BLOCK_SLOTS;
+
+		if (word == 0)
+			return check_fail(c->violation, "M2", at->pfn, "child %u of a split block reads as zero", i);
+		if (word & MF_FLAG_BUDDY && !mf_word_is_tail(word))
+			n->nr_free += 1u << (mf_word_order(word) - map->geo.shift[child]);
+		if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_MAP && !hosts)
+			n->nr_map++;
+		n->nr_host += hosts && mf_word_kind(word) == MF_KIND_MAP;
+	}
+	return 0;
+}
+
+static int check_split(struct check *c, struct mf_map *map, const struct map_visit *at)
+{
+	const struct mf_page *p = at->page;
+	struct recount n = { 0 };
+	unsigned host = p->host ? MF_BLOCK_SLOTS : 0;
+
+	if (mf_word_child(at->word) >= at->tier)
+		return check_fail(c->violation, "M1", at->pfn, "a split block of tier %u has children on tier %u", at->tier,
+				  mf_word_child(at->word));
+	if (at->word & MF_FLAG_EDGE)
+		return 0;
+	if (recount_children(c, map, at, &n))
+		return 1;
+	if (p->nr_free != n.nr_free || p->nr_map != n.nr_map || n.nr_host != host ||
+	    p->capacity != children_nr(map) - host)
+		return check_fail(c->violation, "M8", at->pfn,
+				  "a split block says %u free, %u map, capacity %u; counted %u free, %u map, %u hosts", p->nr_free,
+				  p->nr_map, p->capacity, n.nr_free, n.nr_map, n.nr_host);
+	if (at->word & MF_FLAG_SET_ASIDE)
+		c->totals.set_aside[mf_word_zone(at->word)]++;
+	return 0;
+}
+
+/* A map frame says what it backs, and the page tables agree. */
+static int check_map_frame(struct check *c, struct mf_map *map, const struct map_visit *at)
+{
+	uint64_t backs = at->page->mapping;
+	uintptr_t address = at->page->index;
+	unsigned level = map_backs_level(backs);
+	mf_pfn_t found = 0;
+
+	if (map_backs_is_table(backs) && backs) {
+		if (mf_pgtable_table(&map->pgtable, address, level, &found) && found == at->pfn)
+			return 0;
+	} else if (backs) {
+		struct mf_translation t = mf_pgtable_walk(&map->pgtable, address);
+
+		if (!t.background && t.pfn == at->pfn && t.writable && level < MF_TIERS_MAX)
+			return 0;
+	}
+	return check_fail(c->violation, "M6", at->pfn, "a map frame does not back what its record says (%llu at %llx)",
+			  (unsigned long long)backs, (unsigned long long)address);
+}
+
+static int check_record(void *ctx, struct mf_map *map, const struct map_visit *at)
+{
+	struct check *c = ctx;
+	enum mf_kind kind = mf_word_kind(at->word);
+
+	if (check_word(c, map, at))
+		return 1;
+	if (kind == MF_KIND_SPLIT)
+		return check_split(c, map, at);
+	if ((kind == MF_KIND_USED || at->word & MF_FLAG_BUDDY) && check_tails(c, map, at))
+		return 1;
+	if (kind == MF_KIND_MAP && check_map_frame(c, map, at))
+		return 1;
+	if (kind == MF_KIND_FREE && at->word & MF_FLAG_BUDDY)
+		c->totals.listed[mf_word_zone(at->word)] += at->nr_frames;
+	else if (kind == MF_KIND_FREE && at->word & MF_FLAG_CACHED)
+		c->totals.cached[mf_word_zone(at->word)] += at->nr_frames;
+	else if (kind == MF_KIND_FREE)
+		return check_fail(c->violation, "M8", at->pfn, "a free frame is on no list and in no cache");
+	c->nr_present += kind == MF_KIND_HOLE ? 0 : at->nr_frames;
+	return check_below(c, map, at);
+}
+
+/* ---- What is backed, from the tables' side ------------------------------------------------------------------------------------------- */
+
+struct backed {
+	struct check *c;
+	struct mf_map *map;
+};
+
+/* A slot below the top is backed only under a split block whose children live on its tier. */
+static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t pfn, bool is_table)
+{
+	struct backed *b = ctx;
+	const struct mf_page *page = (const struct mf_page *)address;
+	unsigned tier = mf_page_tier(b->map, page), above;
+	mf_pfn_t first = mf_page_to_pfn(b->map, page);
+
+	(void)pfn;
+	(void)level;
+	if (is_table || tier == b->map->geo.top)
+		return 0;
+	for (above = tier + 1; above <= b->map->geo.top; above++) {
+		uint64_t word = mf_page_word(map_record(b->map, above, first));
+
+		if (word == 0)
+			continue;
+		if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_SPLIT && mf_word_child(word) == tier)
+			return 0;
+		break;
+	}
+	return check_fail(b->c->violation, "M3", first, "a slot of tier %u is backed, but no block above it is split", tier);
+}
+
+static int check_tables(struct check *c, struct mf_map *map)
+{
+	struct backed b = { c, map };
+	char text[128];
+	const char *broken;
+
+	if (map->machine->backing != MF_WINDOW_TABLES)
+		return 0;
+	broken = mf_pgtable_check(&map->pgtable, text, sizeof(text));
+	if (broken)
+		return check_fail(c->violation, "M6", 0, "%s", broken);
+	return mf_pgtable_for_each(&map->pgtable, check_backed, &b);
+}
+
+/* Every region is described: no zero in the top window where there is memory. */
+static int check_regions(struct check *c, struct mf_map *map)
+{
+	uint64_t nr = 0;
+
+	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+		const struct mf_region *r = map->region[i];
+		mf_pfn_t size = map_block_frames(map, map->geo.top);
+
+		if (!r)
+			continue;
+		nr += r->config.end_pfn - r->config.start_pfn;
+		for (mf_pfn_t pfn = mf_round_down(r->config.start_pfn, size); pfn < r->config.end_pfn; pfn += size)
+			if (mf_page_word(map_record(map, map->geo.top, pfn)) == 0)
+				return check_fail(c->violation, "M2", pfn, "region %u is not described here", i);
+	}
+	if (nr != map->nr_described || nr != c->nr_present)
+		return check_fail(c->violation, "M8", 0, "%llu frames in regions, %llu described, %llu present",
+				  (unsigned long long)nr, (unsigned long long)map->nr_described,
+				  (unsigned long long)c->nr_present);
+	return 0;
+}
+
+int mf_map_check(struct mf_map *map, struct mf_violation *violation)
+{
+	struct check c = { .violation = violation };
+	int err = map_permit(map);
+
+	if (!err)
+		err = map_walk(map, check_record, &c);
+	if (!err)
+		err = check_tables(&c, map);
+	if (!err)
+		err = check_regions(&c, map);
+	if (!err)
+		err = map->client->check(map, &c.totals, violation);
+	return err;
+}

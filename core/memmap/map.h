@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * map.h - what the rooms memmap, frames and folio share of a map's inside.
+ *
+ * memmap owns the mechanism: windows, records, regions, how one block is unfolded and folded.  Which block, when, and
+ * with which frames is the business of the room above (frames), which memmap reaches only through struct map_client.
+ */
+#ifndef MEMFOLD_CORE_MEMMAP_MAP_H
+#define MEMFOLD_CORE_MEMMAP_MAP_H
+
+#include <memfold/memmap.h>
+
+struct mf_zone;
+
+/* One per CPU: the epoch in which its open reader section began, 0 when none is open.  Written by that CPU only. */
+struct map_reader {
+	_Alignas(64) uint64_t epoch;
+	unsigned depth;
+};
+
+struct mf_region {
+	struct mf_region_config config;
+	enum mf_source source; /* as asked, or HOST where windows are the host's                              */
+	unsigned id;
+	unsigned zone;         /* index into map->zone                                                        */
+	unsigned top;          /* T: highest tier of its blocks, 0 for flat                                   */
+};
+
+/* What a walk over all records found, by zone: frames in free blocks on lists, in caches; set-aside blocks. */
+struct check_totals {
+	uint64_t listed[MF_ZONES_MAX], cached[MF_ZONES_MAX], set_aside[MF_ZONES_MAX];
+};
+
+/* What memmap asks of the room above it. */
+struct map_client {
+	/* The zone for this node and source, made when there is none.  -MF_ENOMEM, -MF_E2BIG. */
+	int (*zone_get)(struct mf_map *map, unsigned node, enum mf_source source, unsigned *zone);
+	/* Free blocks of one tier, [start, end) in whole blocks, whose records say so, for the lists. */
+	void (*online)(struct mf_map *map, const struct mf_region *region, unsigned tier, mf_pfn_t start, mf_pfn_t end);
+	/* Takes every frame of the region off the lists, all blocks whole.  0, or -MF_EBUSY and nothing taken. */
+	int (*offline)(struct mf_map *map, const struct mf_region *region);
+	/* A table that became uniform, flushed: back to where it came from, a map pool or RAM. */
+	void (*table_put)(struct mf_map *map, unsigned node, mf_pfn_t pfn);
+	/* The room's share of mf_map_check() and mf_map_stats(). */
+	int (*check)(struct mf_map *map, const struct check_totals *totals, struct mf_violation *violation);
+	void (*stats)(struct mf_map *map, struct mf_map_stats *stats);
+};
+
+struct mf_map {
+	struct mf_geometry geo;    /* first: mf_map_geometry() relies on it                                    */
+	struct mf_machine *machine;
+	const struct map_client *client;
+	enum mf_map_flags flags;
+	uint64_t window_bytes;     /* of all windows together, from geo.window[0]                              */
+
+	struct mf_lock region_lock; /* regions come and go; held across waits and flushes                      */
+	struct mf_lock table_lock;  /* page tables of the windows; held across flushes and quiesce: never with a zone's */
+	struct mf_pgtable pgtable;  /* table_lock (walks: anyone)                                              */
+
+	struct mf_region *region[MF_REGIONS_MAX]; /* region_lock; entries are read by anyone who holds a block of it */
+	struct mf_zone *zone[MF_ZONES_MAX];       /* set once                                                    */
+	unsigned nr_zones;
+
+	uint64_t epoch;            /* atomic: the current reader epoch, from 1                                  */
+	struct map_reader *reader; /* [machine->nr_cpus]                                                        */
+
+	/* Counters, atomic, relaxed. */
+	uint64_t nr_described, nr_ram;
+	uint64_t flushes, quiesces, tables_moved;
+	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX];
+};
+
+static inline void map_count(uint64_t *counter, uint64_t n)
+{
+	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+/* 0, or -MF_EPERM in a process the map does not belong to. */
+static inline int map_permit(const struct mf_map *map)
+{
+	struct mf_machine *m = map->machine;
+
+	return MF_LIKELY(!m->ops->may_use || m->ops->may_use(m)) ? 0 : -MF_EPERM;
+}
+
+/* ---- map.c: an empty map, without the room above ------------------------------------------------------------------- */
+
+/* Fills a zeroed map.  Fails as mf_map_create() does, nothing left behind. */
+MF_MUST_CHECK int map_init(struct mf_map *map, const struct mf_map_config *config, const struct map_client *client);
+void map_exit(struct mf_map *map);
+
+/* ---- Records ------------------------------------------------------------------------------------------------------------ */
+
+static inline struct mf_page *map_record(const struct mf_map *map, unsigned tier, mf_pfn_t pfn)
+{
+	return mf_geometry_descriptor(&map->geo, tier, pfn);
+}
+
+static inline mf_pfn_t map_block_frames(const struct mf_map *map, unsigned tier)
+{
+	return (mf_pfn_t)1 << map->geo.shift[tier];
+}
+
+/* The word of a record.  Order and flags 0; add them by map_word_order() and |. */
+static inline uint64_t map_word(enum mf_kind kind, unsigned tier, unsigned zone, unsigned node, unsigned region)
+{
+	return (uint64_t)kind << MF_WORD_KIND_SHIFT | (uint64_t)tier << MF_WORD_TIER_SHIFT |
+	       (uint64_t)zone << MF_WORD_ZONE_SHIFT | (uint64_t)node << MF_WORD_NODE_SHIFT |
+	       (uint64_t)region << MF_WORD_REGION_SHIFT;
+}
+
+static inline uint64_t map_region_word(const struct mf_region *r, enum mf_kind kind, unsigned tier)
+{
+	return map_word(kind, tier, r->zone, r->config.node, r->id);
+}
+
+static inline uint64_t map_word_order(unsigned order)
+{
+	return (uint64_t)order << MF_WORD_ORDER_SHIFT;
+}
+
+static inline uint64_t map_word_child(unsigned tier)
+{
+	return (uint64_t)tier << MF_WORD_CHILD_SHIFT;
+}
+
+/* The same record with another kind, tier kept, order, child and flags 0. */
+static inline uint64_t map_word_as(uint64_t word, enum mf_kind kind)
+{
+	return map_word(kind, mf_word_tier(word), mf_word_zone(word), mf_word_node(word), mf_word_region(word));
+}
+
+/* Release: whoever sees the word sees what was written to the descriptors before. */
+static inline void map_set_word(struct mf_page *page, uint64_t word)
+{
+	__atomic_store_n(&page->word, word, __ATOMIC_RELEASE);
+}
+
+static inline const struct mf_region *map_word_region(const struct mf_map *map, uint64_t word)
+{
+	return map->region[mf_word_region(word)];
+}
+
+/* Everything but the word and the counts, which readers may load at any time and which are 0 here. */
+static inline void map_clear_fields(struct mf_page *page)
+{
+	char *from = (char *)page + offsetof(struct mf_page, mapcount);
+
+	__builtin_memset(from, 0, sizeof(*page) - offsetof(struct mf_page, mapcount));
+}
+
+/* What a map frame backs, in the mapping field of its record: a slot of a tier, or a table of a level. */
+static inline uint64_t map_backs_slot(unsigned tier)
+{
+	return 2 * (uint64_t)tier + 1;
+}
+
+static inline uint64_t map_backs_table(unsigned level)
+{
+	return 2 * (uint64_t)level + 2;
+}
+
+static inline bool map_backs_is_table(uint64_t backs)
+{
+	return (backs & 1) == 0;
+}
+
+static inline unsigned map_backs_level(uint64_t backs)
+{
+	return (unsigned)((backs - 1) / 2);
+}
+
+/* ---- reader.c ------------------------------------------------------------------------------------------------------------- */
+
+/* Returns when every reader section that began before the call has ended.  Never called in a section or under a spin lock. */
+void mf_quiesce(struct mf_map *map);
+
+/* ---- ram.c: frames of source RAM --------------------------------------------------------------------------------------------- */
+
+MF_MUST_CHECK int ram_get(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t *pfn);
+void ram_put(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t pfn);
+/* Adds frames until the bag holds nr; -MF_ENOMEM leaves the bag as it was. */
+MF_MUST_CHECK int ram_fill(struct mf_map *map, unsigned node, struct mf_bag *bag, unsigned nr);
+void ram_empty(struct mf_map *map, unsigned node, struct mf_bag *bag);
+
+/* ---- window.c: which slots are backed ------------------------------------------------------------------------------------------ */
+
+/* The children of one block: 2^b records in MF_BLOCK_SLOTS slots. */
+struct children {
+	mf_pfn_t pfn;    /* first pfn of the block                                                              */
+	unsigned tier;   /* of the children                                                                    */
+	mf_pfn_t slot[MF_BLOCK_SLOTS]; /* TABLES: the map frames                                                */
+};
+
+static inline struct children children_of(mf_pfn_t pfn, unsigned tier)
+{
+	return (struct children){ .pfn = pfn, .tier = tier };
+}
+
+static inline unsigned children_nr(const struct mf_map *map)
+{
+	return 1u << map->geo.step;
+}
+
+static inline uintptr_t children_address(const struct mf_map *map, const struct children *c)
+{
+	return (uintptr_t)map_record(map, c->tier, c->pfn);
+}
+
+static inline uint64_t children_bytes(const struct mf_map *map)
+{
+	return (uint64_t)MF_DESCRIPTOR_SIZE << map->geo.step;
+}
+
+/* Record number `index` before the slots are linked: in its frame (TABLES) or in the window (HOST, where it is the same). */
+struct mf_page *children_record(const struct mf_map *map, const struct children *c, unsigned index);
+
+/* Every child becomes a record with this word, everything else zero.  HOST: needs the slots populated. */
+void children_write(struct mf_map *map, const struct children *c, uint64_t word);
+
+/* Tables that window_link() will need; a later link or unlink next door may change it. */
+unsigned window_tables_needed(struct mf_map *map, const struct children *c);
+
+/*
+ * The slots become visible.  TABLES: takes tables from `tables`; -MF_ENOMEM when there are too few, nothing changed.
+ * HOST: populated earlier by window_populate_host(); nothing to do.  Flush afterwards.
+ */
+MF_MUST_CHECK int window_link(struct mf_map *map, const struct children *c, struct mf_bag *tables);
+MF_MUST_CHECK int window_populate_host(struct mf_map *map, const struct children *c);
+
+/* The slots read as zero again.  TABLES: the frames go to c->slot, tables that became uniform to `tables`; both may be reused
+ * after the flush.  The _locked form is called with table_lock held. */
+void window_unlink(struct mf_map *map, struct children *c, struct mf_bag *tables);
+void window_unlink_locked(struct mf_map *map, struct children *c, struct mf_bag *tables);
+
+void window_flush(struct mf_map *map, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
+void window_flush_children(struct mf_map *map, const struct children *c, enum mf_flush_scope scope);
+
+/*
+ * Slots that live as long as a region (top slots, edges, all of a flat one), from source RAM.
+ * ensure backs every slot that touches [start, end), zeroed, keeping those that are backed already; -MF_ENOMEM leaves new ones in
+ * place for window_trim().  `leaves`: larger leaves for aligned pieces that lie inside, where frames for them can be had.
+ * trim: [start, end) holds no record that counts any more; unbacks every slot inside, and a slot that reaches beyond if
+ * nothing but zeros is left in it.  Flushes before it returns frames.
+ */
+struct window_ensure {
+	uintptr_t start, end;
+	unsigned node;
+	bool leaves;
+};
+MF_MUST_CHECK int window_ensure(struct mf_map *map, const struct window_ensure *want);
+void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node);
+
+/* table_lock serialises changes of the windows' tables.  It may be held across flushes and quiesce, never with a zone's lock. */
+void table_lock(struct mf_map *map);
+void table_unlock(struct mf_map *map);
+
+/* ---- fold.c: publishing -------------------------------------------------------------------------------------------------------------- */
+
+/* The block's record says "split, children at tier".  Needs: the children are visible and flushed.  capacity counts children that users can have. */
+void unfold_publish(struct mf_map *map, struct mf_page *block, unsigned child_tier, uint64_t flags, unsigned capacity,
+		    unsigned nr_map, unsigned host);
+
+/* The block's record says it is whole: `word`, every count 0.  The children still exist: quiesce, unlink, flush, release. */
+void fold_publish_whole(struct mf_map *map, struct mf_page *block, uint64_t word);
+
+/* ---- walk.c ---------------------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Visits, in ascending order of pfn, every record from above: split records before their children, then heads of folios and of free
+ * blocks, and every other record.  nr_frames: what the record speaks for.  A non-zero answer ends the walk and is returned.
+ */
+struct map_visit {
+	struct mf_page *page;
+	uint64_t word;
+	unsigned tier;
+	mf_pfn_t pfn;
+	uint64_t nr_frames;
+};
+typedef int (*map_visit_fn)(void *ctx, struct mf_map *map, const struct map_visit *at);
+int map_walk(struct mf_map *map, map_visit_fn visit, void *ctx);
+
+/* ---- check.c --------------------------------------------------------------------------------------------------------------------------- */
+
+/* Fills the violation and returns 1. */
+int check_fail(struct mf_violation *violation, const char *law, mf_pfn_t pfn, const char *format, ...)
+	MF_PRINTF(4, 5);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * region.c - regions come and go, at any pfn alignment.
+ *
+ * A region covers whole blocks, and at its ends parts of blocks (edges).  An edge is split for as long as any region has a
+ * part of it; what is absent there has records of kind hole.
+ *
+ *      region                 [-------------------------------------)
+ *      tier 2       |    edge     |    run     |    run     |   edge      |
+ *      tier 1       |hole|edge|run|                         |run|edge|hole|
+ *      tier 0            |hole|run|                             |run|hole|
+ *
+ * A run above the region's top tier T (a flat region has T = 0) is split as well: straight to tier T, for ever.
+ *
+ * Adding is two passes over the cover: prepare backs every slot and may fail (what it backed is trimmed again); commit
+ * writes records, children before parents, and cannot fail.  Removing: the frames off the lists, withdraw (parents
+ * first), quiesce, trim.  Everything here runs under map->region_lock.
+ */
+#include "core/memmap/map.h"
+
+/* Called for every run of whole blocks, and on entering and leaving every edge, in ascending order of pfn. */
+struct cover {
+	int (*run)(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end);
+	int (*enter_edge)(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block);
+	int (*leave_edge)(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block);
+};
+
+static int cover_walk(struct mf_map *map, struct mf_region *r, const struct cover *cover, unsigned tier, mf_pfn_t start,
+		      mf_pfn_t end);
+
+static int cover_edge(struct mf_map *map, struct mf_region *r, const struct cover *cover, unsigned tier, mf_pfn_t start,
+		      mf_pfn_t end)
+{
+	mf_pfn_t block = mf_round_down(start, map_block_frames(map, tier));
+	int err = cover->enter_edge ? cover->enter_edge(map, r, tier, block) : 0;
+
+	if (!err)
+		err = cover_walk(map, r, cover, tier - 1, start, end);
+	if (!err && cover->leave_edge)
+		err = cover->leave_edge(map, r, tier, block);
+	return err;
+}
+
+static int cover_walk(struct mf_map *map, struct mf_region *r, const struct cover *cover, unsigned tier, mf_pfn_t start,
+		      mf_pfn_t end)
+{
+	mf_pfn_t size = map_block_frames(map, tier);
+	mf_pfn_t first = mf_round_up(start, size), last = mf_round_down(end, size);
+	int err = 0;
+
+	if (first > last)
+		return cover_edge(map, r, cover, tier, start, end);
+	if (start < first)
+		err = cover_edge(map, r, cover, tier, start, first);
+	if (!err && first < last && cover->run)
+		err = cover->run(map, r, tier, first, last);
+	if (!err && last < end)
+		err = cover_edge(map, r, cover, tier, last, end);
+	return err;
+}
+
+static int region_cover(struct mf_map *map, struct mf_region *r, const struct cover *cover)
+{
+	return cover_walk(map, r, cover, map->geo.top, r->config.start_pfn, r->config.end_pfn);
+}
+
+static unsigned run_tier(const struct mf_region *r, unsigned tier)
+{
+	return tier < r->top ? tier : r->top;
+}
+
+static bool block_is_split(const struct mf_map *map, unsigned tier, mf_pfn_t block)
+{
+	return mf_page_kind(map_record(map, tier, block)) == MF_KIND_SPLIT;
+}
+
+/* ---- Prepare: back the slots ------------------------------------------------------------------------------------------ */
+
+static int ensure_records(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	struct window_ensure want = {
+		.start = (uintptr_t)map_record(map, tier, start),
+		.end = (uintptr_t)(map_record(map, tier, end - 1) + 1),
+		.node = r->config.node,
+		.leaves = r->config.layout == MF_LAYOUT_FLAT,
+	};
+
+	return window_ensure(map, &want);
+}
+
+static int prepare_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	int err = 0;
+
+	if (tier == map->geo.top)
+		err = ensure_records(map, r, tier, start, end);
+	if (!err && tier > r->top)
+		err = ensure_records(map, r, r->top, start, end);
+	return err;
+}
+
+static int prepare_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block)
+{
+	int err = 0;
+
+	if (tier == map->geo.top)
+		err = ensure_records(map, r, tier, block, block + map_block_frames(map, tier));
+	if (!err && !block_is_split(map, tier, block))
+		err = ensure_records(map, r, tier - 1, block, block + map_block_frames(map, tier));
+	return err;
+}
+
+/* ---- Commit: write the records ------------------------------------------------------------------------------------------- */
+
+static void write_run(struct mf_map *map, unsigned tier, mf_pfn_t start, mf_pfn_t end, uint64_t word)
+{
+	struct mf_page *page = map_record(map, tier, start), *last = map_record(map, tier, end - 1);
+
+	for (; page <= last; page++)
+		map_set_word(page, word);
+}
+
+static int commit_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	unsigned at = run_tier(r, tier);
+
+	write_run(map, at, start, end, map_region_word(r, MF_KIND_FREE, at));
+	if (at < tier)
+		write_run(map, tier, start, end,
+			  map_region_word(r, MF_KIND_SPLIT, tier) | map_word_child(at) | MF_FLAG_EDGE);
+	return 0;
+}
+
+static int commit_enter_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block)
+{
+	(void)r;
+	if (!block_is_split(map, tier, block))
+		write_run(map, tier - 1, block, block + map_block_frames(map, tier),
+			  map_word(MF_KIND_HOLE, tier - 1, 0, 0, 0));
+	return 0;
+}
+
+static int commit_leave_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block)
+{
+	struct mf_page *record = map_record(map, tier, block);
+
+	record->mapping++;
+	if (!block_is_split(map, tier, block))
+		map_set_word(record, map_region_word(r, MF_KIND_SPLIT, tier) | map_word_child(tier - 1) | MF_FLAG_EDGE);
+	return 0;
+}
+
+static int online_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	map->client->online(map, r, run_tier(r, tier), start, end);
+	return 0;
+}
+
+/* ---- Withdraw and trim ------------------------------------------------------------------------------------------------------ */
+
+/* What a block that belongs to nobody reads as: zero at the top, a hole inside an edge. */
+static uint64_t absent_word(const struct mf_map *map, unsigned tier)
+{
+	return tier == map->geo.top ? 0 : map_word(MF_KIND_HOLE, tier, 0, 0, 0);
+}
+
+static void forget(struct mf_map *map, unsigned tier, mf_pfn_t block)
+{
+	struct mf_page *page = map_record(map, tier, block);
+
+	map_set_word(page, absent_word(map, tier));
+	map_clear_fields(page);
+}
+
+static int withdraw_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	(void)r;
+	for (mf_pfn_t pfn = start; pfn < end; pfn += map_block_frames(map, tier))
+		forget(map, tier, pfn);
+	return 0;
+}
+
+static int withdraw_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block)
+{
+	struct mf_page *record = map_record(map, tier, block);
+
+	(void)r;
+	if (--record->mapping == 0)
+		forget(map, tier, block);
+	return 0;
+}
+
+static int trim_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	if (tier > r->top)
+		window_trim(map, (uintptr_t)map_record(map, r->top, start),
+			    (uintptr_t)(map_record(map, r->top, end - 1) + 1), r->config.node);
+	if (tier == map->geo.top)
+		window_trim(map, (uintptr_t)map_record(map, tier, start),
+			    (uintptr_t)(map_record(map, tier, end - 1) + 1), r->config.node);
+	return 0;
+}
+
+static int trim_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t block)
+{
+	uintptr_t record = (uintptr_t)map_record(map, tier, block);
+
+	if (block_is_split(map, tier, block))
+		return 0;
+	window_trim(map, (uintptr_t)map_record(map, tier - 1, block),
+		    (uintptr_t)(map_record(map, tier - 1, block + map_block_frames(map, tier) - 1) + 1), r->config.node);
+	if (tier == map->geo.top)
+		window_trim(map, record, record + MF_DESCRIPTOR_SIZE, r->config.node);
+	return 0;
+}
+
+static const struct cover prepare = { .run = prepare_run, .enter_edge = prepare_edge };
+static const struct cover commit = { .run = commit_run, .enter_edge = commit_enter_edge, .leave_edge = commit_leave_edge };
+static const struct cover online = { .run = online_run };
+static const struct cover withdraw = { .run = withdraw_run, .leave_edge = withdraw_edge };
+static const struct cover trim = { .run = trim_run, .leave_edge = trim_edge };
+
+static void cover_all(struct mf_map *map, struct mf_region *r, const struct cover *cover)
+{
+	int err = region_cover(map, r, cover);
+
+	MF_ASSERT(err == 0);
+	(void)err;
+}
+
+/* ---- The calls ------------------------------------------------------------------------------------------------------------------ */
+
+static int config_check(const struct mf_map *map, const struct mf_region_config *c)
+{
+	if (c->start_pfn >= c->end_pfn || c->node >= MF_NODES_MAX || (unsigned)c->layout >= MF_NR_LAYOUTS ||
+	    (unsigned)c->source >= MF_NR_SOURCES || c->top > map->geo.top ||
+	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP))
+		return -MF_EINVAL;
+	if (c->end_pfn > map->geo.span)
+		return -MF_E2BIG;
+	if (map->machine->backing == MF_WINDOW_HOST)
+		return 0;
+	if (c->source == MF_SOURCE_HOST || c->source == MF_SOURCE_ALTMAP)
+		return -MF_EOPNOTSUPP;
+	/* A flat region on its own frames would need a reserve at its start: docs/decisions/0004. */
+	return c->layout == MF_LAYOUT_FLAT && c->source == MF_SOURCE_SELF ? -MF_EOPNOTSUPP : 0;
+}
+
+/* A free number for the region; -MF_EEXIST when it overlaps another. */
+static int region_number(const struct mf_map *map, const struct mf_region_config *c, unsigned *id)
+{
+	unsigned nr = MF_REGIONS_MAX;
+
+	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+		const struct mf_region *r = map->region[i];
+
+		if (!r)
+			nr = nr == MF_REGIONS_MAX ? i : nr;
+		else if (c->start_pfn < r->config.end_pfn && r->config.start_pfn < c->end_pfn)
+			return -MF_EEXIST;
+	}
+	*id = nr;
+	return nr == MF_REGIONS_MAX ? -MF_E2BIG : 0;
+}
+
+static void region_lock(struct mf_map *map)
+{
+	while (!mf_lock_try(&map->region_lock))
+		map->machine->ops->relax(map->machine);
+}
+
+static void region_unlock(struct mf_map *map)
+{
+	mf_lock_release(&map->region_lock);
+}
+
+static int region_add_locked(struct mf_map *map, const struct mf_region_config *config, unsigned *id)
+{
+	struct mf_machine *m = map->machine;
+	struct mf_region *r;
+	int err = region_number(map, config, id);
+
+	if (err)
+		return err;
+	r = m->ops->meta_alloc(m, sizeof(*r));
+	if (!r)
+		return -MF_ENOMEM;
+	r->config = *config;
+	r->id = *id;
+	r->source = m->backing == MF_WINDOW_HOST ? MF_SOURCE_HOST : config->source;
+	r->top = config->layout == MF_LAYOUT_FLAT ? 0 : config->top ? config->top : map->geo.top;
+	err = map->client->zone_get(map, config->node, r->source, &r->zone);
+	if (!err)
+		err = region_cover(map, r, &prepare);
+	if (err) {
+		cover_all(map, r, &trim);
+		m->ops->meta_free(m, r, sizeof(*r));
+		return err;
+	}
+	map->region[*id] = r;
+	cover_all(map, r, &commit);
+	cover_all(map, r, &online);
+	map_count(&map->nr_described, config->end_pfn - config->start_pfn);
+	return 0;
+}
+
+int mf_region_add(struct mf_map *map, const struct mf_region_config *config, unsigned *id)
+{
+	int err = map_permit(map);
+
+	if (!err)
+		err = config_check(map, config);
+	if (err)
+		return err;
+	region_lock(map);
+	err = region_add_locked(map, config, id);
+	region_unlock(map);
+	return err;
+}
+
+static int region_remove_locked(struct mf_map *map, unsigned id)
+{
+	struct mf_region *r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
+	int err;
+
+	if (!r)
+		return -MF_ENOENT;
+	err = map->client->offline(map, r);
+	if (err)
+		return err;
+	cover_all(map, r, &withdraw);
+	mf_quiesce(map);
+	cover_all(map, r, &trim);
+	map->region[id] = NULL;
+	__atomic_fetch_sub(&map->nr_described, r->config.end_pfn - r->config.start_pfn, __ATOMIC_RELAXED);
+	map->machine->ops->meta_free(map->machine, r, sizeof(*r));
+	return 0;
+}
+
+int mf_region_remove(struct mf_map *map, unsigned id)
+{
+	int err = map_permit(map);
+
+	if (err)
+		return err;
+	region_lock(map);
+	err = region_remove_locked(map, id);
+	region_unlock(map);
+	return err;
+}
+
+int mf_region_info(const struct mf_map *map, unsigned id, struct mf_region_info *info)
+{
+	const struct mf_region *r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
+
+	if (!r)
+		return -MF_ENOENT;
+	info->config = r->config;
+	info->zone = r->zone;
+	return 0;
+}
+
+bool mf_pfn_is_valid(const struct mf_map *map, mf_pfn_t pfn)
+{
+	const struct mf_folio *folio = mf_pfn_folio(map, pfn);
+
+	return folio && mf_page_kind(&folio->page) != MF_KIND_HOLE;
+}

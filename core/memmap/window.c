@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * window.c - which slots of the windows are backed, on both kinds of machine.
+ *
+ * Two kinds of slots:  the children of one block, linked and unlinked as it is unfolded and folded (struct children), and
+ * slots that live as long as a region does (ensure, trim).  Law M5 in both: change, flush, reuse.
+ *
+ * TABLES: slots are mapped to map frames by core/pgtable under map->table_lock.  HOST: the host populates and discards;
+ * there are no map frames and nothing to flush.
+ */
+#include "core/memmap/map.h"
+
+static bool on_tables(const struct mf_map *map)
+{
+	return map->machine->backing == MF_WINDOW_TABLES;
+}
+
+static uint64_t slot_bytes(const struct mf_map *map)
+{
+	return (uint64_t)1 << map->machine->paging.page_shift;
+}
+
+/* table_lock may be held across flushes, so its holder is not pinned to a CPU. */
+void table_lock(struct mf_map *map)
+{
+	while (!mf_lock_try(&map->table_lock))
+		map->machine->ops->relax(map->machine);
+}
+
+void table_unlock(struct mf_map *map)
+{
+	mf_lock_release(&map->table_lock);
+}
+
+void window_flush(struct mf_map *map, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+{
+	if (!on_tables(map))
+		return;
+	map_count(&map->flushes, 1);
+	map->machine->ops->flush(map->machine, start, size_bytes, scope);
+}
+
+void window_flush_children(struct mf_map *map, const struct children *c, enum mf_flush_scope scope)
+{
+	window_flush(map, children_address(map, c), children_bytes(map), scope);
+}
+
+/* ---- The children of one block ------------------------------------------------------------------------------------ */
+
+struct mf_page *children_record(const struct mf_map *map, const struct children *c, unsigned index)
+{
+	unsigned per_slot_shift = map->machine->paging.page_shift - MF_DESCRIPTOR_SHIFT;
+	struct mf_page *slot;
+
+	if (!on_tables(map))
+		return (struct mf_page *)children_address(map, c) + index;
+	slot = mf_machine_frame(map->machine, c->slot[index >> per_slot_shift]);
+	return slot + (index & ((1u << per_slot_shift) - 1));
+}
+
+static void write_words(struct mf_page *page, unsigned nr, uint64_t word)
+{
+	/* Relaxed stores: the parent's word publishes them. */
+	for (unsigned i = 0; i < nr; i++)
+		__atomic_store_n(&page[i].word, word, __ATOMIC_RELAXED);
+}
+
+void children_write(struct mf_map *map, const struct children *c, uint64_t word)
+{
+	unsigned per_slot = (unsigned)(slot_bytes(map) >> MF_DESCRIPTOR_SHIFT);
+
+	if (!on_tables(map)) {
+		write_words(children_record(map, c, 0), children_nr(map), word);
+		return;
+	}
+	for (unsigned i = 0; i < MF_BLOCK_SLOTS; i++) {
+		struct mf_page *slot = mf_machine_frame(map->machine, c->slot[i]);
+
+		__builtin_memset(slot, 0, slot_bytes(map));
+		write_words(slot, per_slot, word);
+	}
+}
+
+unsigned window_tables_needed(struct mf_map *map, const struct children *c)
+{
+	unsigned nr;
+
+	if (!on_tables(map))
+		return 0;
+	table_lock(map);
+	nr = mf_pgtable_tables_needed(&map->pgtable, children_address(map, c), 0);
+	table_unlock(map);
+	return nr;
+}
+
+int window_populate_host(struct mf_map *map, const struct children *c)
+{
+	struct mf_machine *m = map->machine;
+
+	if (on_tables(map))
+		return 0;
+	return m->ops->host_populate(m, (void *)children_address(map, c), children_bytes(map));
+}
+
+int window_link(struct mf_map *map, const struct children *c, struct mf_bag *tables)
+{
+	int err;
+
+	if (!on_tables(map))
+		return 0;
+	table_lock(map);
+	err = mf_pgtable_map(&map->pgtable, children_address(map, c), 0, c->slot, MF_BLOCK_SLOTS, MF_PROT_WRITE, tables);
+	table_unlock(map);
+	return err;
+}
+
+void window_unlink_locked(struct mf_map *map, struct children *c, struct mf_bag *tables)
+{
+	if (on_tables(map))
+		mf_pgtable_clear(&map->pgtable, children_address(map, c), 0, MF_BLOCK_SLOTS, c->slot, tables);
+	else
+		map->machine->ops->host_discard(map->machine, (void *)children_address(map, c), children_bytes(map));
+}
+
+void window_unlink(struct mf_map *map, struct children *c, struct mf_bag *tables)
+{
+	table_lock(map);
+	window_unlink_locked(map, c, tables);
+	table_unlock(map);
+}
+
+/* ---- Slots that live as long as a region --------------------------------------------------------------------------- */
+
+/* One larger leaf at va, zeroed.  False when it does not fit there or there is no block of frames for it. */
+static bool ensure_leaf(struct mf_map *map, const struct window_ensure *want, uintptr_t va, struct mf_bag *tables)
+{
+	const struct mf_paging *p = &map->machine->paging;
+	uint64_t span = mf_pgtable_span(p, 1);
+	unsigned order = p->page_shift - 3;
+	mf_pfn_t pfn, table;
+
+	if (!want->leaves || p->max_leaf_level < 1 || va & (span - 1) || va < want->start || want->end - va < span ||
+	    mf_pgtable_table(&map->pgtable, va, 0, &table))
+		return false;
+	if (ram_get(map, want->node, order, &pfn))
+		return false;
+	__builtin_memset(mf_machine_frame(map->machine, pfn), 0, span);
+	if (mf_pgtable_map(&map->pgtable, va, 1, &pfn, 1, MF_PROT_WRITE, tables) == 0)
+		return true;
+	ram_put(map, want->node, order, pfn);
+	return false;
+}
+
+static int ensure_slot(struct mf_map *map, const struct window_ensure *want, uintptr_t va, struct mf_bag *tables)
+{
+	mf_pfn_t pfn;
+	int err = ram_get(map, want->node, 0, &pfn);
+
+	if (err)
+		return err;
+	__builtin_memset(mf_machine_frame(map->machine, pfn), 0, slot_bytes(map));
+	err = mf_pgtable_map(&map->pgtable, va, 0, &pfn, 1, MF_PROT_WRITE, tables);
+	if (err)
+		ram_put(map, want->node, 0, pfn);
+	return err;
+}
+
+/* Backs slots from `start` on while a bag of tables lasts that suffices for one walk.  Returns 0 and where it got to. */
+static int ensure_tables(struct mf_map *map, const struct window_ensure *want, uintptr_t start, uintptr_t end)
+{
+	struct mf_bag tables = { 0 };
+	int err = 0;
+
+	for (uintptr_t va = start; va < end && !err;) {
+		struct mf_translation t;
+		uint64_t step = slot_bytes(map);
+
+		err = ram_fill(map, want->node, &tables, map->machine->paging.levels - 1);
+		if (err)
+			break;
+		table_lock(map);
+		t = mf_pgtable_walk(&map->pgtable, va);
+		if (!t.background)
+			step = mf_pgtable_span(&map->machine->paging, t.level);
+		else if (ensure_leaf(map, want, va, &tables))
+			step = mf_pgtable_span(&map->machine->paging, 1);
+		else
+			err = ensure_slot(map, want, va, &tables);
+		table_unlock(map);
+		va = mf_round_down(va, step) + step;
+	}
+	ram_empty(map, want->node, &tables);
+	window_flush(map, start, end - start, MF_FLUSH_TABLES);
+	return err;
+}
+
+int window_ensure(struct mf_map *map, const struct window_ensure *want)
+{
+	uintptr_t start = mf_round_down(want->start, slot_bytes(map));
+	uintptr_t end = mf_round_up(want->end, slot_bytes(map));
+
+	if (on_tables(map))
+		return ensure_tables(map, want, start, end);
+	return map->machine->ops->host_populate(map->machine, (void *)start, end - start);
+}
+
+static bool slot_is_zero(const struct mf_map *map, uintptr_t va)
+{
+	const uint64_t *word = (const uint64_t *)va;
+
+	for (unsigned i = 0; i < slot_bytes(map) / sizeof(*word); i++)
+		if (word[i] != 0)
+			return false;
+	return true;
+}
+
+/* Unbacks what is backed of [start, end): whole slots and leaves that hold nothing any more. */
+static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
+{
+	unsigned levels = map->machine->paging.levels;
+	uintptr_t va = start;
+
+	while (va < end) {
+		struct mf_bag tables = { 0 };
+		mf_pfn_t frame[MF_BAG_MAX];
+		unsigned order[MF_BAG_MAX], nr = 0;
+		uintptr_t from = va;
+
+		table_lock(map);
+		while (va < end && nr < MF_BAG_MAX && tables.nr + levels <= MF_BAG_MAX) {
+			struct mf_translation t = mf_pgtable_walk(&map->pgtable, va);
+			uint64_t step = mf_pgtable_span(&map->machine->paging, t.level);
+
+			if (!t.background) {
+				order[nr] = t.level * map->geo.step;
+				mf_pgtable_clear(&map->pgtable, va, t.level, 1, &frame[nr++], &tables);
+			}
+			va = mf_round_down(va, step) + step;
+		}
+		table_unlock(map);
+		window_flush(map, from, va - from, MF_FLUSH_TABLES);
+		for (unsigned i = 0; i < nr; i++)
+			ram_put(map, node, order[i], frame[i]);
+		while (tables.nr > 0)
+			map->client->table_put(map, node, mf_bag_take(&tables));
+	}
+}
+
+/* A slot that other regions may share: it goes with its last record. */
+static void trim_shared_slot(struct mf_map *map, uintptr_t slot, unsigned node)
+{
+	if (!slot_is_zero(map, slot))
+		return;
+	if (on_tables(map))
+		trim_tables(map, slot, slot + slot_bytes(map), node);
+	else
+		map->machine->ops->host_discard(map->machine, (void *)slot, slot_bytes(map));
+}
+
+void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
+{
+	uintptr_t first = mf_round_up(start, slot_bytes(map)), last = mf_round_down(end, slot_bytes(map));
+
+	if (first > last) {
+		trim_shared_slot(map, last, node);
+		return;
+	}
+	if (start < first)
+		trim_shared_slot(map, first - slot_bytes(map), node);
+	if (first < last && on_tables(map))
+		trim_tables(map, first, last, node);
+	else if (first < last)
+		map->machine->ops->host_discard(map->machine, (void *)first, last - first);
+	if (last < end)
+		trim_shared_slot(map, last, node);
+}
