@@ -43,7 +43,7 @@ LIB_SRC := $(CORE_SRC) $(sort $(wildcard machines/sim/*.c machines/linux/*.c))
 CLI_SRC := $(sort $(wildcard cli/*.c))
 EXAMPLE_SRC := $(sort $(wildcard examples/*.c))
 TEST_LIB_SRC := $(sort $(wildcard tests/lib/*.c))
-TEST_SRC := $(sort $(foreach kind,unit contract model race,$(wildcard tests/$(kind)/test_*.c tests/$(kind)/*_child.c)))
+TEST_SRC := $(sort $(foreach kind,unit contract laws model race,$(wildcard tests/$(kind)/test_*.c tests/$(kind)/*_child.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 TEST_SCRIPTS := $(sort $(wildcard tests/*/t_*.sh))
 HEADERS := $(sort $(wildcard include/memfold/*.h))
@@ -52,7 +52,7 @@ MANUALS := $(sort $(wildcard man/*.1 man/*.3 man/*.7))
 # ---- Flags ---------------------------------------------------------------------------------------------------------
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes -Werror
-BASE_FLAGS := -std=c11 $(WARNINGS) -g -fPIC -fvisibility=hidden -Iinclude -I. -pthread
+BASE_FLAGS := -std=c11 $(WARNINGS) -g -fPIC -fvisibility=hidden -fno-semantic-interposition -Iinclude -I. -pthread
 
 # By top folder of the source.  The core may rely on no C library: tests/build/t_symbols.sh looks at the objects.
 core_flags := -ffreestanding -fno-stack-protector
@@ -71,11 +71,11 @@ release_tests := model
 
 debug_cc = $(CC)
 debug_flags := -O1 -DMF_DEBUG
-debug_tests := unit contract model race
+debug_tests := unit contract laws model race
 
 asan_cc = $(CC)
 asan_flags := -O1 -DMF_DEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-asan_tests := unit contract model
+asan_tests := unit contract laws model
 
 tsan_cc = $(CLANG)
 tsan_flags := -O1 -DMF_DEBUG -fsanitize=thread
@@ -110,9 +110,16 @@ $(BUILD)/$(1)/libmemfold.a: $(call objects,$(1),$(LIB_SRC))
 	@mkdir -p $$(@D) && rm -f $$@
 	$$(Q)$$(AR) qcs $$@ $$^
 
-$(call programs,$(1),$(TEST_SRC)): %: %.o $(call objects,$(1),$(TEST_LIB_SRC)) $(BUILD)/$(1)/libmemfold.a
+# What tests take of the command: everything but its main().
+$(BUILD)/$(1)/libcli.a: $(call objects,$(1),$(filter-out cli/main.c,$(CLI_SRC)))
+	$$(call say,AR,$$@)
+	@mkdir -p $$(@D) && rm -f $$@
+	$$(Q)$$(AR) qcs $$@ $$^
+
+$(call programs,$(1),$(TEST_SRC)): %: %.o $(call objects,$(1),$(TEST_LIB_SRC)) $(BUILD)/$(1)/libcli.a \
+		$(BUILD)/$(1)/libmemfold.a $(BUILD)/cli.libs
 	$$(call say,LD,$$@)
-	$$(Q)$$($(1)_cc) $$($(1)_flags) -pthread -o $$@ $$^ $$(LDFLAGS)
+	$$(Q)$$($(1)_cc) $$($(1)_flags) -pthread -o $$@ $$(filter-out %.libs,$$^) @$(BUILD)/cli.libs $$(LDFLAGS)
 
 $(call objects,$(1),$(CLI_SRC)): $(BUILD)/cli.cflags
 endef
@@ -196,14 +203,15 @@ bench: all
 	MF_BUILD='$(abspath $(BUILD))' bench/run
 
 $(fuzz_programs): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(call objects,fuzz,$(TEST_LIB_SRC)) \
-		$(BUILD)/fuzz/libmemfold.a
+		$(BUILD)/fuzz/libcli.a $(BUILD)/fuzz/libmemfold.a $(BUILD)/cli.libs
 	$(call say,LD,$@)
-	$(Q)$(fuzz_cc) $(fuzz_flags) $(fuzz_ldflags) -pthread -o $@ $^ $(LDFLAGS)
+	$(Q)$(fuzz_cc) $(fuzz_flags) $(fuzz_ldflags) -pthread -o $@ $(filter-out %.libs,$^) @$(BUILD)/cli.libs $(LDFLAGS)
 
 $(replay_programs): $(BUILD)/asan/tests/fuzz/replay_%: $(BUILD)/asan/tests/fuzz/fuzz_%.o \
-		$(BUILD)/asan/tests/fuzz/replay_main.o $(call objects,asan,$(TEST_LIB_SRC)) $(BUILD)/asan/libmemfold.a
+		$(BUILD)/asan/tests/fuzz/replay_main.o $(call objects,asan,$(TEST_LIB_SRC)) $(BUILD)/asan/libcli.a \
+		$(BUILD)/asan/libmemfold.a $(BUILD)/cli.libs
 	$(call say,LD,$@)
-	$(Q)$(asan_cc) $(asan_flags) -pthread -o $@ $^ $(LDFLAGS)
+	$(Q)$(asan_cc) $(asan_flags) -pthread -o $@ $(filter-out %.libs,$^) @$(BUILD)/cli.libs $(LDFLAGS)
 
 fuzz:
 	@tools/setup test

@@ -2,8 +2,8 @@
 /*
  * plan.c - what flat and tiered cost, and the one entry for all schemes.
  *
- * Owns constant tables.  Law: what plan.h says under "How it counts", frame by frame what the engine builds.  All sums
- * stay below 2^64 because a range is at most 1 EiB: its windows take less than 2^55 addresses.
+ * Owns constant tables.  Law: what plan.h says under "How it counts", frame by frame what the engine builds.  All
+ * sums stay below 2^64 because a range is at most 1 EiB: its windows take less than 2^55 addresses.
  */
 #include "plan_count.h"
 
@@ -148,23 +148,27 @@ static int plan_flat(const struct mf_plan_input *in, struct mf_plan *out)
 
 /* ---- tiered -------------------------------------------------------------------------------------------------- */
 
-/* Units that lie in set-aside blocks, when a unit is one or more blocks of tier 1 but less than a top block. */
+/*
+ * Units that set-aside blocks take from those who want them whole.  A block may be set aside inside a split unit
+ * too, and a split top block holds all it needs; units below a block of tier 1 are counted by small_units().
+ */
 static uint64_t units_lost(const struct view *v, uint64_t set_aside)
 {
+	uint64_t not_split = (v->n >> v->unit_order) - v->in->nr_split_units;
+
 	if (v->unit_order < v->b || v->unit_order >= 2 * v->b)
 		return 0;
-	return plan_div_up(set_aside, (uint64_t)1 << (v->unit_order - v->b));
+	return mf_min(plan_div_up(set_aside, (uint64_t)1 << (v->unit_order - v->b)), not_split);
 }
 
 static struct numbers split_blocks(const struct view *v, uint64_t set_aside)
 {
 	unsigned shift = v->unit_order - v->b;
-	uint64_t first = units_lost(v, set_aside), nr_units = v->n >> v->unit_order;
-	uint64_t nr = mf_min(v->in->nr_split_units, nr_units - mf_min(first, nr_units));
+	uint64_t first = units_lost(v, set_aside);
 
 	if (v->unit_order < v->b)
 		return (struct numbers){0, v->full_blocks};
-	return (struct numbers){first << shift, (first + nr) << shift};
+	return (struct numbers){first << shift, (first + v->in->nr_split_units) << shift};
 }
 
 static struct shape shape_of_tiered(const struct view *v, uint64_t set_aside)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * plan_count.h - what the schemes of the plan share: mapped ranges of window addresses, and the slots and tables they take.
+ * plan_count.h - what the schemes of the plan share: mapped ranges of window addresses, and the slots and tables
+ * they take.
  *
  * Private to plan*.c.  Owns no state.
  */

@@ -2,8 +2,8 @@
 /*
  * plan_linux.c - what the diets of Linux cost: HugeTLB Vmemmap Optimization by era, and device DAX.
  *
- * Owns a constant table.  The array of descriptors is one run of map slots, each a leaf of level 0 below private tables; a
- * unit on the diet keeps its first slots and maps the others to frames that are counted already.
+ * Owns a constant table.  The array of descriptors is one run of map slots, each a leaf of level 0 below private
+ * tables; a unit on the diet keeps its first slots and maps the others to frames that are counted already.
  */
 #include "plan_count.h"
 

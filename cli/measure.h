@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* measure.h - what this process really uses, as the kernel tells it. */
+#ifndef CLI_MEASURE_H
+#define CLI_MEASURE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Resident bytes of the mappings inside [start, start + size): the zero page is not among them.  0 when unreadable. */
+uint64_t measure_resident(const void *start, uint64_t size_bytes);
+
+/* Bytes in page tables of the whole process (VmPTE). */
+uint64_t measure_page_tables(void);
+
+/* Monotonic. */
+uint64_t measure_now_ns(void);
+
+#endif

@@ -1,0 +1,160 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# What memfold says to input that it cannot use: exit code 2, nothing on standard output, one line on standard error
+# that names the place and what would be right.  MF_BUILD is the build folder.
+: "${MF_BUILD:=build}"
+memfold=$MF_BUILD/memfold
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+file=$folder/machine.json
+nr=0
+
+# refused SAYS ARGUMENT...: the message starts with "memfold: " and contains the fixed text SAYS.
+refused() {
+	says=$1
+	shift
+	nr=$((nr + 1))
+	"$memfold" "$@" >"$folder/out" 2>"$folder/error" </dev/null
+	got=$?
+	if [ "$got" -eq 2 ] && [ ! -s "$folder/out" ] && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
+		grep -q '^memfold: ' "$folder/error" && grep -qF -- "$says" "$folder/error"; then
+		echo "ok $nr - $says"
+	else
+		echo "not ok $nr - $says"
+		echo "# exit code $got: memfold $*" | tr '\n\033' '??'
+		sed 's/^/# /' "$folder/out" "$folder/error"
+	fi
+}
+
+# file_refused SAYS: the description in $file.
+file_refused() {
+	refused "$1" plan "$file"
+}
+
+# region_refused SAYS MEMBERS: a description of one region.
+region_refused() {
+	echo "{\"schema\":1,\"regions\":[{$2}]}" >"$file"
+	file_refused "$file: $1"
+}
+
+# ---- The command line ----
+
+refused 'a verb is missing'
+refused '"frob" is no verb' frob
+refused '"--frob" is no verb' --frob
+refused '"--frob" is no option of memfold plan' plan --frob
+refused '"-x" is no option of memfold plan' plan -x
+refused '"--size": a value is missing' plan --size
+refused '"--json=1": this option takes no value' plan --json=1
+refused 'one file at most' plan one two
+refused '--size: "2MB": "MB" is no unit here, sizes count by 1024; use 2MiB' plan --size 2MB
+refused 'use 8GiB' plan --size 8G
+refused '"-4096" is no size' plan --size -4096
+refused '"" is no size' plan --size ''
+refused 'does not fit in 64 bits' plan --size 18446744073709551616
+refused 'does not fit in 64 bits' plan --size 16EiB
+refused '--size: 2EiB is more than 1EiB' plan --size 2EiB
+refused '--size: 0 is no range' plan --size 0
+refused '--size: 3MiB is no multiple of the unit, 2MiB; use 4MiB' plan --size 3MiB
+refused '--unit: 3MiB is no power of two; use 2MiB or 4MiB' plan --unit 3MiB
+refused '--unit: 2KiB is less than one page; use 4KiB' plan --unit 2KiB
+refused '--unit: 0 is less than one page' plan --unit 0
+refused '--page-size: "8KiB" is no page size; use 4KiB, 16KiB or 64KiB' plan --page-size 8KiB
+refused '--split: "2" is no share' plan --split 2
+refused '--split: "0,5" is no share' plan --split 0,5
+refused '--source: "host" is no source to plan for; use self or ram' plan --source host
+refused '--source: "" is no source' plan --source ''
+
+# ---- The file itself ----
+
+echo '{"schema":1,"regions":[{"start":"0","size":"1GiB"}]}' >"$file"
+refused 'leave out --size or the file' plan --size 1GiB "$file"
+refused 'leave out --unit or the file' plan "$file" --unit 2MiB
+refused 'no-such-file: No such file or directory' plan "$folder/no-such-file"
+refused "$folder: Is a directory" plan "$folder"
+refused 'two?lines: No such file' plan "two
+lines"
+: >"$file"
+file_refused 'the JSON ends before it is complete'
+echo '{"schema":1' >"$file"
+file_refused 'the JSON ends before it is complete'
+echo 'regions: []' >"$file"
+file_refused 'line 1: this is no JSON'
+printf '{"schema":1,\n"regions":[,]}' >"$file"
+file_refused 'line 2: this is no JSON'
+echo '{"schema":1,"regions":[]} x' >"$file"
+file_refused 'this is no JSON'
+printf '{"schema":1,"regions":[{"name":"\377"}]}' >"$file"
+file_refused 'this is no JSON'
+echo '[1]' >"$file"
+file_refused 'top: an object is needed'
+echo 'null' >"$file"
+file_refused 'null is no machine'
+perl -e 'print "[" x 100, "]" x 100' >"$file"
+file_refused 'nested deeper than 32 levels'
+perl -e 'print "[" x 900000' >"$file"
+file_refused 'nested deeper than 32 levels'
+perl -e 'print "{\"schema\":1,", " " x 1100000, "\"regions\":[]}"' >"$file"
+file_refused 'larger than 1MiB'
+perl -e 'print "{\"schema\":1,\"regions\":[", join(",", ("0") x 4097), "]}"' >"$file"
+file_refused '4097 are too many'
+echo '{"regions":[]}' >"$file"
+file_refused 'schema: it is missing'
+echo '{"schema":2,"regions":[]}' >"$file"
+file_refused 'schema: this memfold knows schema 1 only'
+echo '{"schema":1}' >"$file"
+file_refused 'regions: it is missing'
+echo '{"schema":1,"regions":[]}' >"$file"
+file_refused 'at least one region'
+echo '{"schema":1,"regions":{}}' >"$file"
+file_refused 'at least one region'
+echo '{"schema":1,"regions":[7]}' >"$file"
+file_refused 'regions[0]: "7" is no object'
+echo '{"schema":1,"zones":[]}' >"$file"
+file_refused 'unknown key "zones"; known are schema, page_size and regions'
+echo '{"schema":1,"schema":1,"regions":[]}' >"$file"
+file_refused 'the key "schema" stands twice'
+echo '{"schema":1,"page_size":"8KiB","regions":[]}' >"$file"
+file_refused 'page_size: "8KiB" is no page size'
+echo '{"schema":1,"page_size":4096,"regions":[]}' >"$file"
+file_refused 'page_size: "4096" is no text'
+echo '{"schema":1,"page_size":"16KiB","regions":[{"start":"0","size":"1GiB"}]}' >"$file"
+refused '--page-size: ' plan --page-size 4KiB "$file"
+
+# ---- A region ----
+
+region_refused 'regions[0].start: it is missing' '"size":"1GiB"'
+region_refused 'regions[0].size: it is missing' '"start":"0"'
+region_refused 'regions[0]: unknown key "sise"; known are name, start, size' '"start":"0","sise":"1GiB"'
+region_refused 'regions[0].size: "2MB": "MB" is no unit here, sizes count by 1024; use 2MiB' '"start":"0","size":"2MB"'
+region_refused 'regions[0].size: "99999999999999999999" does not fit' '"start":"0","size":"99999999999999999999"'
+region_refused 'regions[0].size: the number does not fit in 64 bits' '"start":"0","size":99999999999999999999'
+region_refused 'regions[0].size: "-1" is no whole number' '"start":"0","size":-1'
+region_refused 'regions[0].size: "1.5" is no text' '"start":"0","size":1.5'
+region_refused 'regions[0].size: 0 is no range' '"start":"0","size":"0"'
+region_refused 'regions[0].size: 3MiB is no multiple of the unit, 2MiB; use 4MiB' \
+	'"start":"0","size":"3MiB","unit":"2MiB"'
+region_refused 'regions[0].start: 1MiB is no multiple of the unit, 2MiB; use 2MiB' \
+	'"start":"1MiB","size":"4MiB","unit":"2MiB"'
+region_refused 'regions[0].start: 1EiB and the size go beyond 1EiB' '"start":"1EiB","size":"2MiB"'
+region_refused 'regions[0].start: 15EiB and the size go beyond 1EiB' '"start":"15EiB","size":"1EiB"'
+region_refused 'regions[0].unit: 3MiB is no power of two' '"start":"0","size":"3MiB","unit":"3MiB"'
+region_refused 'regions[0].unit: 0 is no unit' '"start":"0","size":"3MiB","unit":0'
+region_refused 'regions[0].node: "64" is no whole number from 0 to 63' '"start":"0","size":"4MiB","node":64'
+region_refused 'regions[0].top: "0" is no whole number from 1 to 2' '"start":"0","size":"4MiB","top":0'
+region_refused 'regions[0].layout: "hvo" is no layout; use flat, tiered' '"start":"0","size":"4MiB","layout":"hvo"'
+region_refused 'regions[0].source: "disk" is no source; use self' '"start":"0","size":"4MiB","source":"disk"'
+region_refused 'regions[0].name: "" is empty' '"start":"0","size":"4MiB","name":""'
+region_refused 'regions[0].name: "?[2J" has control characters' '"start":"0","size":"4MiB","name":"\u001b[2J"'
+region_refused 'line 1: the key "size" stands twice' '"start":"0","size":"4MiB","size":"8MiB"'
+
+# ---- Regions against each other ----
+
+echo '{"schema":1,"regions":[{"name":"a","start":"0","size":"4MiB"},
+{"name":"a","start":"4MiB","size":"4MiB"}]}' >"$file"
+file_refused "$file: regions[1].name: \"a\" is the name of regions[0] already"
+echo '{"schema":1,"regions":[{"start":"0","size":"4MiB"},{"start":8388608,"size":"4MiB"},
+{"start":"2MiB","size":"8MiB"}]}' >"$file"
+file_refused "$file: regions[2]: 0x200000 to 0xa00000 overlaps regions[0], 0x0 to 0x400000"
+echo "1..$nr"
