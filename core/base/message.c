@@ -64,7 +64,9 @@ static void put_number(struct sink *sink, const struct directive *d, const char 
 		digits[nr++] = "0123456789abcdef"[n % radix];
 		n /= radix;
 	} while (n != 0);
-	length = nr + __builtin_strlen(prefix);
+	length = nr;
+	for (const char *p = prefix; *p != '\0'; p++)
+		length++;
 	if (!d->zero_padded)
 		put_padding(sink, d->width, length, ' ');
 	while (*prefix != '\0')
@@ -210,6 +212,13 @@ size_t mf_vformat(char *buffer, size_t size, const char *format, va_list list)
 static mf_panic_fn panic_hook;
 static void *panic_hook_ctx;
 
+static mf_panic_fn panic_default;
+
+void mf_panic_default_set(mf_panic_fn fn)
+{
+	panic_default = fn;
+}
+
 void mf_panic_hook_set(mf_panic_fn fn, void *ctx)
 {
 	panic_hook_ctx = ctx;
@@ -230,6 +239,8 @@ void mf_panic(const char *format, ...)
 	va_end(args.list);
 	if (panic_hook)
 		panic_hook(panic_hook_ctx, sentence);
+	else if (panic_default)
+		panic_default(NULL, sentence);
 	__builtin_trap();
 }
 

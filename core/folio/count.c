@@ -2,8 +2,8 @@
 /*
  * count.c - taking references and pins, with and without holding one; freezing; map counts.
  *
- * A speculative take is:  enter a reader section; resolve; add unless the count is 0; resolve again; if the answer changed,
- * drop the reference and start over; leave the section.  The section spans load to compare-and-swap, so that a folder
+ * A speculative take is:  enter a reader section; resolve; add unless the count is 0; resolve again; leave the section; if
+ * the answer changed, drop the reference and start over.  The section spans load to compare-and-swap, so that a folder
  * never makes the slot read-only in between.  Free, split, map and hole records have count 0, always, so nothing is
  * ever written to them here.
  */
@@ -39,22 +39,22 @@ static inline void drop(struct mf_map *map, struct mf_folio *folio, uint64_t wha
 
 static inline struct mf_folio *try_take(struct mf_map *map, const struct lookup *at, uint64_t what)
 {
-	struct mf_folio *folio;
-
-	mf_reader_enter(map);
 	for (;;) {
+		struct mf_folio *folio;
+		bool still;
+
+		mf_reader_enter(map);
 		folio = resolve(map, at);
-		if (!folio || !counts_try_add(&folio->page, what)) {
+		if (!folio || !counts_try_add(&folio->page, what))
 			folio = NULL;
-			break;
-		}
 		/* Between resolve and take it may have been freed and become part of something else. */
-		if (MF_LIKELY(resolve(map, at) == folio))
-			break;
+		still = !folio || resolve(map, at) == folio;
+		mf_reader_exit(map);
+		if (MF_LIKELY(still))
+			return folio;
+		/* Outside the section: it may be the last reference, and the owner's release may do what waits. */
 		drop(map, folio, what);
 	}
-	mf_reader_exit(map);
-	return folio;
 }
 
 struct mf_folio *mf_folio_try_get(struct mf_map *map, struct mf_page *page)

@@ -24,12 +24,24 @@ static unsigned node_distance(unsigned a, unsigned b)
 	return a > b ? a - b : b - a;
 }
 
+/* From the caches first: base frames and whole blocks of tier 1. */
+static int alloc_from_zone(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page)
+{
+	if (order == 0 || order == zone->map->geo.step) {
+		*page = cache_get(zone, order != 0);
+		if (*page)
+			return 0;
+	}
+	return zone_alloc(zone, order, alloc_flags, page);
+}
+
 /* Zones by distance of their node from the preferred one, those of equal distance in the order they were made. */
-static int alloc_from_zones(struct mf_map *map, int node, unsigned order, unsigned alloc_flags, struct mf_page **page)
+static __attribute__((noinline)) int alloc_from_zones(struct mf_map *map, int node, unsigned order, unsigned alloc_flags,
+						      struct mf_page **page)
 {
 	unsigned preferred = node == MF_ANY_NODE ? 0 : (unsigned)node;
 	unsigned last = alloc_flags & MF_ALLOC_THIS_NODE ? 0 : MF_NODES_MAX - 1;
-	unsigned nr_zones = __atomic_load_n(&map->nr_zones, __ATOMIC_ACQUIRE), tried = 0;
+	unsigned nr_zones = map_nr_zones(map), tried = 0;
 
 	for (unsigned distance = 0; distance <= last && tried < nr_zones; distance++) {
 		for (unsigned i = 0; i < nr_zones; i++) {
@@ -38,78 +50,110 @@ static int alloc_from_zones(struct mf_map *map, int node, unsigned order, unsign
 			if (node_distance(zone->node, preferred) != distance)
 				continue;
 			tried++;
-			if (zone_alloc(zone, order, alloc_flags, page) == 0)
+			if (alloc_from_zone(zone, order, alloc_flags, page) == 0)
 				return 0;
 		}
 	}
 	return -MF_ENOMEM;
 }
 
-int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_flags, struct mf_folio **folio)
+static inline void hand_out(struct mf_page *page, unsigned order, unsigned order_in_tier, struct mf_folio **folio)
+{
+	write_tails(page, order_in_tier);
+	mf_page_prepare_head(page, mf_page_word(page), order);
+	__atomic_store_n(&page->counts, COUNT_REF, __ATOMIC_RELEASE);
+	*folio = (struct mf_folio *)page;
+}
+
+static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, unsigned order, unsigned alloc_flags,
+						struct mf_folio **folio)
 {
 	struct mf_page *page;
-	uint64_t word;
+	int err;
+
+	if (order >= MF_ORDERS_MAX || node < MF_ANY_NODE || node >= MF_NODES_MAX ||
+	    alloc_flags > MF_ALLOC_FLAGS_ALL)
+		return -MF_EINVAL;
+	err = alloc_from_zones(map, node, order, alloc_flags, &page);
+	if (err)
+		return err;
+	hand_out(page, order, order - map->geo.shift[mf_word_tier(mf_page_word(page))], folio);
+	return 0;
+}
+
+/* The common case first: the preferred node's first zone has one at hand for this CPU. */
+int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_flags, struct mf_folio **folio)
+{
+	struct mf_zone *zone;
 	int err = map_permit(map);
 
 	if (MF_UNLIKELY(err))
 		return err;
-	if (MF_UNLIKELY(order >= MF_ORDERS_MAX || node < MF_ANY_NODE || node >= MF_NODES_MAX ||
-			alloc_flags & ~(unsigned)(MF_ALLOC_NOWAIT | MF_ALLOC_THIS_NODE)))
-		return -MF_EINVAL;
-	err = alloc_from_zones(map, node, order, alloc_flags, &page);
-	if (MF_UNLIKELY(err))
-		return err;
-	word = mf_page_word(page);
-	write_tails(page, order - map->geo.shift[mf_word_tier(word)]);
-	mf_page_prepare_head(page, word, order);
-	__atomic_store_n(&page->counts, COUNT_REF, __ATOMIC_RELEASE);
-	*folio = (struct mf_folio *)page;
-	return 0;
+	if ((order == 0 || order == map->geo.step) && (unsigned)node + 1 <= MF_NODES_MAX && alloc_flags <= MF_ALLOC_FLAGS_ALL) {
+		zone = __atomic_load_n(&map->zone_of_node[node < 0 ? 0 : node], __ATOMIC_ACQUIRE);
+		if (MF_LIKELY(zone != NULL)) {
+			struct mf_page *page = cache_get(zone, order != 0);
+
+			if (MF_LIKELY(page != NULL)) {
+				hand_out(page, order, 0, folio);
+				return 0;
+			}
+		}
+	}
+	return alloc_slow(map, node, order, alloc_flags, folio);
 }
 
 /* ---- Free ----------------------------------------------------------------------------------------------------------------- */
 
-static void check_may_free(const struct mf_map *map, const struct mf_page *page)
+/* Says which part of the contract is broken. */
+static _Noreturn __attribute__((noinline, cold)) void panic_not_freeable(const struct mf_map *map, const struct mf_page *page)
 {
-	uint64_t word = mf_page_word(page);
+	uint64_t word = mf_page_word(page), counts = __atomic_load_n(&page->counts, __ATOMIC_RELAXED);
 	unsigned long long pfn = mf_page_to_pfn(map, page);
 
-	MF_PANIC_IF(mf_word_is_tail(word), "memfold: pfn %llu is freed, but it is a tail; free the head of its folio.", pfn);
-	MF_PANIC_IF(mf_word_kind(word) == MF_KIND_FREE, "memfold: the folio at pfn %llu is freed twice.", pfn);
-	MF_PANIC_IF(mf_word_kind(word) != MF_KIND_USED,
-		    "memfold: pfn %llu is freed, but it is no folio in use (kind %d).", pfn, (int)mf_word_kind(word));
-	MF_PANIC_IF(page->counts != 0,
-		    "memfold: the folio at pfn %llu is freed with %u references and %u pins; both must be 0.", pfn,
-		    (unsigned)page->counts, (unsigned)(page->counts >> 32));
-	MF_PANIC_IF(page->mapcount != 0, "memfold: the folio at pfn %llu is freed while it is mapped %d times.", pfn,
-		    page->mapcount);
+	if (mf_word_is_tail(word))
+		mf_panic("memfold: pfn %llu is freed, but it is a tail; free the head of its folio.", pfn);
+	if (mf_word_kind(word) == MF_KIND_FREE)
+		mf_panic("memfold: the folio at pfn %llu is freed twice.", pfn);
+	if (mf_word_kind(word) != MF_KIND_USED)
+		mf_panic("memfold: pfn %llu is freed, but it is no folio in use (kind %d).", pfn, (int)mf_word_kind(word));
+	if (counts != 0)
+		mf_panic("memfold: the folio at pfn %llu is freed with %u references and %u pins; both must be 0.", pfn,
+			 (unsigned)counts, (unsigned)(counts >> 32));
+	mf_panic("memfold: the folio at pfn %llu is freed while it is mapped %d times.", pfn, page->mapcount);
 }
 
 void mf_folio_free_frozen(struct mf_map *map, struct mf_folio *folio)
 {
 	struct mf_page *page = &folio->page;
 	uint64_t word = mf_page_word(page);
-	unsigned order = mf_word_order(word);
-	uint64_t free_word, nr;
+	unsigned order = mf_word_order(word), tier;
+	uint64_t free_word;
 
-	check_may_free(map, page);
+	if (MF_UNLIKELY((word & MF_WORD_KIND_MASK) != (uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT ||
+			__atomic_load_n(&page->counts, __ATOMIC_RELAXED) != 0 || page->mapcount != 0))
+		panic_not_freeable(map, page);
+	tier = mf_word_tier(word);
 	free_word = map_word_as(word, MF_KIND_FREE);
-	nr = (uint64_t)1 << (order - map->geo.shift[mf_word_tier(word)]);
 	page->list = (struct mf_list){ 0 };
 	page->mapping = 0;
 	page->index = 0;
 	page->private_data = 0;
-	for (uint64_t i = 0; i < nr; i++)
+	if (MF_LIKELY(zone_caches(map, order, tier))) {
+		map_set_word(page, free_word | MF_FLAG_CACHED);
+		cache_put(zone_of_word(map, word), tier, page);
+		return;
+	}
+	for (uint64_t i = 0; i < (uint64_t)1 << (order - map->geo.shift[tier]); i++)
 		map_set_word(&page[i], free_word);
 	zone_free(zone_of_word(map, word), page, order);
 }
 
-/* The last reference is gone: the owner decides. */
-static void release(struct mf_map *map, struct mf_folio *folio)
+/* The last reference is gone (acquire: what other holders wrote before they dropped theirs is seen): the owner decides. */
+static inline void release(struct mf_map *map, struct mf_folio *folio)
 {
 	const struct mf_owner *owner = mf_folio_owner(folio);
 
-	__atomic_thread_fence(__ATOMIC_ACQUIRE); /* what other holders wrote before they dropped theirs */
 	if (owner && owner->release && owner->release(map, folio, owner))
 		return;
 	mf_folio_free_frozen(map, folio);
@@ -117,7 +161,7 @@ static void release(struct mf_map *map, struct mf_folio *folio)
 
 void mf_folio_put(struct mf_map *map, struct mf_folio *folio)
 {
-	uint64_t old = __atomic_fetch_sub(&folio->page.counts, COUNT_REF, __ATOMIC_RELEASE);
+	uint64_t old = __atomic_fetch_sub(&folio->page.counts, COUNT_REF, __ATOMIC_ACQ_REL);
 
 	MF_PANIC_IF((uint32_t)old <= old >> 32,
 		    "memfold: a reference to the folio at pfn %llu is dropped that nobody holds (%u references, %u of them pins).",
@@ -128,7 +172,7 @@ void mf_folio_put(struct mf_map *map, struct mf_folio *folio)
 
 void mf_folio_unpin(struct mf_map *map, struct mf_folio *folio)
 {
-	uint64_t old = __atomic_fetch_sub(&folio->page.counts, COUNT_PIN, __ATOMIC_RELEASE);
+	uint64_t old = __atomic_fetch_sub(&folio->page.counts, COUNT_PIN, __ATOMIC_ACQ_REL);
 
 	MF_PANIC_IF(old >> 32 == 0, "memfold: the folio at pfn %llu is unpinned, but nobody has pinned it.",
 		    (unsigned long long)mf_folio_pfn(map, folio));
@@ -159,6 +203,8 @@ struct mf_folio *mf_folio_next(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end_pf
 			continue;
 		}
 		word = mf_page_word(&folio->page);
+		if (mf_word_is_tail(word))
+			continue; /* a merge overtook us: ask again */
 		size = map_block_frames(map, mf_word_tier(word));
 		if (mf_word_kind(word) == MF_KIND_USED || word & MF_FLAG_BUDDY)
 			size = (mf_pfn_t)1 << mf_word_order(word);

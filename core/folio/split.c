@@ -134,9 +134,33 @@ int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_orde
 	err = seize(folio);
 	if (err)
 		return err;
+	word = mf_page_word(&folio->page); /* again: a holder that has gone may have changed the owner's flags */
 	kept = keep(&folio->page);
 	err = divide(map, word, mf_word_tier(word), pfn, order, new_order);
 	hand_out(map, pfn, order, err ? order : new_order, &kept);
+	return err;
+}
+
+/*
+ * Freezes the folio that starts at pfn and ends by `end`, if it has the region and owner of `first` (NULL: any).  In a
+ * reader section: what the caller does not hold may be freed, and its slot fold, before the compare-and-swap.
+ */
+static int seize_at(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end, const struct mf_folio *first, struct mf_folio **seized)
+{
+	struct mf_folio *folio;
+	uint64_t word;
+	int err = -MF_EBUSY;
+
+	mf_reader_enter(map);
+	folio = mf_pfn_folio(map, pfn);
+	word = folio ? mf_page_word(&folio->page) : 0;
+	if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED && mf_folio_pfn(map, folio) == pfn &&
+	    pfn + ((mf_pfn_t)1 << mf_word_order(word)) <= end &&
+	    (!first || (mf_folio_owner(folio) == mf_folio_owner(first) &&
+			mf_word_region(word) == mf_word_region(mf_page_word(&first->page)))))
+		err = seize(folio);
+	mf_reader_exit(map);
+	*seized = folio;
 	return err;
 }
 
@@ -144,21 +168,17 @@ int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_orde
 static int seize_all(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end)
 {
 	mf_pfn_t at = pfn, thawed = pfn;
-	const struct mf_folio *first = mf_pfn_folio(map, pfn);
+	struct mf_folio *first = NULL;
 	int err = 0;
 
-	while (at < end && !err) {
-		struct mf_folio *folio = mf_pfn_folio(map, at);
-		uint64_t word = folio ? mf_page_word(&folio->page) : 0;
+	while (at < end) {
+		struct mf_folio *folio;
 
-		if (!folio || mf_word_kind(word) != MF_KIND_USED || mf_folio_pfn(map, folio) != at ||
-		    at + mf_folio_nr_frames(folio) > end || folio->page.mapping != first->page.mapping ||
-		    mf_word_region(word) != mf_word_region(mf_page_word(&first->page)))
-			err = -MF_EBUSY;
-		else
-			err = seize(folio);
-		if (!err)
-			at += mf_folio_nr_frames(folio);
+		err = seize_at(map, at, end, first, &folio);
+		if (err)
+			break;
+		at += mf_folio_nr_frames(folio);
+		first = first ? first : folio;
 	}
 	while (err && thawed < at) {
 		struct mf_folio *folio = mf_pfn_folio(map, thawed);

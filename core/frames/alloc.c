@@ -2,7 +2,7 @@
 /*
  * alloc.c - what users get, and in which order it is looked for.
  *
- *   1  this CPU's cache (base frames)             6  blocks that can be folded (large orders)
+ *   1  this CPU's cache (base frames, 2 MiB)      6  blocks that can be folded (large orders)
  *   2  a normal free block                        7  wait for blocks in transition, and again
  *   3  unfold a normal block                      8  the map pool's idle frames (small orders)
  *   4  a free block of the home block             9  the stock (base frames)
@@ -95,8 +95,9 @@ static int unfold_for(struct mf_zone *zone, struct mf_page *block, unsigned orde
 
 static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **page)
 {
-	bool drained = false;
+	bool drained = false, dry = false;
 
+	reader_none_open(zone->map);
 	for (;;) {
 		struct attempt a = attempt(zone, order);
 
@@ -113,10 +114,15 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 			drained = true;
 			continue;
 		}
-		if (fold_for(zone, order))
+		if (fold_for(zone, order)) {
+			dry = false;
 			continue;
-		if (!a.others_changing)
+		}
+		/* Another may have begun to fold between our attempt and our fold, and have left us nothing: look again. */
+		if (dry && !a.others_changing)
 			break;
+		dry = !a.others_changing;
+		drained = false;
 		zone->map->machine->ops->relax(zone->map->machine);
 	}
 	zone_lock(zone);
@@ -129,20 +135,11 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 
 int zone_alloc(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page)
 {
-	if (order == 0) {
-		*page = cache_get(zone);
-		if (MF_LIKELY(*page != NULL))
-			return 0;
-	}
 	return alloc_flags & MF_ALLOC_NOWAIT ? alloc_nowait(zone, order, page) : alloc_wait(zone, order, page);
 }
 
 void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order)
 {
-	if (order == 0) {
-		cache_put(zone, page);
-		return;
-	}
 	zone_lock(zone);
 	zone_insert(zone, mf_word_tier(mf_page_word(page)), mf_page_to_pfn(zone->map, page), order);
 	zone_unlock(zone);
@@ -167,13 +164,14 @@ static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr_folded)
 {
 	int err = map_permit(map);
+	unsigned nr_zones = map_nr_zones(map);
 	uint64_t nr = 0;
 
 	if (err)
 		return err;
 	if (node < MF_ANY_NODE || node >= MF_NODES_MAX || (flags != MF_FOLD_KEEP && flags != MF_FOLD_ALL))
 		return -MF_EINVAL;
-	for (unsigned i = 0; i < map->nr_zones; i++)
+	for (unsigned i = 0; i < nr_zones; i++)
 		if (node == MF_ANY_NODE || map->zone[i]->node == (unsigned)node)
 			nr += zone_fold(map->zone[i], flags);
 	if (nr_folded)
@@ -183,9 +181,10 @@ int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr
 
 int mf_drain(struct mf_map *map)
 {
+	unsigned nr_zones = map_nr_zones(map);
 	int err = map_permit(map);
 
-	for (unsigned i = 0; i < map->nr_zones && !err; i++)
+	for (unsigned i = 0; i < nr_zones && !err; i++)
 		cache_drain(map->zone[i]);
 	return err;
 }

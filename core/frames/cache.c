@@ -1,86 +1,45 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cache.c - base frames at hand: a stack for each CPU, and the zone's stock for callers that may not wait.
+ * cache.c - at hand for one CPU: base frames, and whole blocks of tier 1; and the zone's stock for callers that may not wait.
  *
- * A cached frame is of kind free with flag CACHED, on no list, and not counted in its block's nr_free: a block with a
- * cached frame does not fold until the caches are drained.  A cache's lock ranks above the zone's: it may be held while the
- * zone's is taken.  It is contended only by a drain.
+ * What is cached is of kind free with flag CACHED, on no list, and not counted in its parent's nr_free: a block with a
+ * cached child does not fold until the caches are drained.  A cache's lock ranks above the zone's: it may be held while the
+ * zone's is taken.  It is contended only by a drain.  Taking and giving one is inline, in zone.h.
  */
 #include "core/frames/zone.h"
-
-static struct zone_cache *lock_own(struct mf_zone *zone)
-{
-	struct mf_machine *m = zone->map->machine;
-	struct zone_cache *cache;
-
-	if (m->ops->pin_cpu)
-		m->ops->pin_cpu(m);
-	cache = &zone->cache[m->ops->cpu(m)];
-	while (!mf_lock_try(&cache->lock))
-		m->ops->relax(m);
-	return cache;
-}
-
-static void unlock_own(struct mf_zone *zone, struct zone_cache *cache)
-{
-	mf_machine_unlock(zone->map->machine, &cache->lock);
-}
 
 static void set_cached(struct mf_page *page)
 {
 	map_set_word(page, mf_page_word(page) | MF_FLAG_CACHED);
 }
 
-static void return_locked(struct mf_zone *zone, struct mf_page *page)
+static void return_locked(struct mf_zone *zone, unsigned kind, struct mf_page *page)
 {
 	map_set_word(page, mf_page_word(page) & ~MF_FLAG_CACHED);
-	zone_insert(zone, 0, mf_page_to_pfn(zone->map, page), 0);
+	zone_insert(zone, kind, mf_page_to_pfn(zone->map, page), zone->map->geo.shift[kind]);
 }
 
-static void refill(struct mf_zone *zone, struct zone_cache *cache)
+/* Half a cache of blocks of this tier, from the normal lists.  A larger tier's children on a lower one are no such blocks. */
+void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind)
 {
 	zone_lock(zone);
-	while (cache->nr < CACHE_BATCH) {
-		struct mf_page *page = zone_take(zone, ZONE_NORMAL, 0);
+	while (cache->nr[kind] < cache_capacity(kind) / 2) {
+		struct mf_page *page = zone_take_on(zone, ZONE_NORMAL, kind, zone->map->geo.shift[kind]);
 
 		if (!page)
 			break;
 		set_cached(page);
-		cache->page[cache->nr++] = page;
+		cache_stack(cache, kind)[cache->nr[kind]++] = page;
 	}
 	zone_unlock(zone);
 }
 
-static void spill(struct mf_zone *zone, struct zone_cache *cache, unsigned keep)
+void cache_spill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind, unsigned keep)
 {
 	zone_lock(zone);
-	while (cache->nr > keep)
-		return_locked(zone, cache->page[--cache->nr]);
+	while (cache->nr[kind] > keep)
+		return_locked(zone, kind, cache_stack(cache, kind)[--cache->nr[kind]]);
 	zone_unlock(zone);
-}
-
-struct mf_page *cache_get(struct mf_zone *zone)
-{
-	struct zone_cache *cache = lock_own(zone);
-	struct mf_page *page = NULL;
-
-	if (MF_UNLIKELY(cache->nr == 0))
-		refill(zone, cache);
-	if (MF_LIKELY(cache->nr > 0))
-		page = cache->page[--cache->nr];
-	unlock_own(zone, cache);
-	return page;
-}
-
-void cache_put(struct mf_zone *zone, struct mf_page *page)
-{
-	struct zone_cache *cache = lock_own(zone);
-
-	if (MF_UNLIKELY(cache->nr == CACHE_SIZE))
-		spill(zone, cache, CACHE_SIZE - CACHE_BATCH);
-	set_cached(page);
-	cache->page[cache->nr++] = page;
-	unlock_own(zone, cache);
 }
 
 void cache_drain(struct mf_zone *zone)
@@ -91,25 +50,32 @@ void cache_drain(struct mf_zone *zone)
 		struct zone_cache *cache = &zone->cache[cpu];
 
 		mf_machine_lock(m, &cache->lock);
-		if (cache->nr)
-			spill(zone, cache, 0);
+		for (unsigned kind = 0; kind < CACHE_KINDS; kind++)
+			if (cache->nr[kind])
+				cache_spill(zone, cache, kind, 0);
 		mf_machine_unlock(m, &cache->lock);
 	}
 	zone_lock(zone);
 	while (zone->nr_stock > 0)
-		return_locked(zone, zone->stock[--zone->nr_stock]);
+		return_locked(zone, 0, zone->stock[--zone->nr_stock]);
 	zone_unlock(zone);
 }
 
 uint64_t cache_count(struct mf_zone *zone)
 {
 	struct mf_machine *m = zone->map->machine;
-	uint64_t nr = zone->nr_stock;
+	uint64_t nr;
 
+	zone_lock(zone);
+	nr = zone->nr_stock;
+	zone_unlock(zone);
 	for (unsigned cpu = 0; cpu < m->nr_cpus; cpu++) {
-		mf_machine_lock(m, &zone->cache[cpu].lock);
-		nr += zone->cache[cpu].nr;
-		mf_machine_unlock(m, &zone->cache[cpu].lock);
+		struct zone_cache *cache = &zone->cache[cpu];
+
+		mf_machine_lock(m, &cache->lock);
+		for (unsigned kind = 0; kind < CACHE_KINDS; kind++)
+			nr += cache->nr[kind] * map_block_frames(zone->map, kind);
+		mf_machine_unlock(m, &cache->lock);
 	}
 	return nr;
 }

@@ -33,6 +33,7 @@ static struct mf_zone *zone_create(struct mf_map *map, unsigned node, enum mf_so
 		return NULL;
 	}
 	zone->map = map;
+	zone->machine = m;
 	zone->id = id;
 	zone->node = node;
 	zone->source = source;
@@ -65,6 +66,8 @@ static int client_zone_get(struct mf_map *map, unsigned node, enum mf_source sou
 	if (!zone)
 		return -MF_ENOMEM;
 	map->zone[i] = zone;
+	if (!map->zone_of_node[node])
+		__atomic_store_n(&map->zone_of_node[node], zone, __ATOMIC_RELEASE);
 	__atomic_store_n(&map->nr_zones, i + 1, __ATOMIC_RELEASE);
 	*id = i;
 	return 0;
@@ -85,6 +88,9 @@ static void client_online(struct mf_map *map, const struct mf_region *r, unsigne
 	zone_unlock(zone);
 }
 
+/* Rounds of folding before a region that is free, but not whole, counts as busy (its frames may back slots of others). */
+enum { OFFLINE_TRIES = 8 };
+
 /* The region's free blocks of one tier leave the lists; false when something else than a free block is met. */
 struct offline {
 	struct mf_map *map;
@@ -92,6 +98,7 @@ struct offline {
 	struct mf_zone *zone;
 };
 
+/* -MF_EBUSY: in use.  -MF_EAGAIN: free, but in a cache, in transition, or part of a split block that may yet fold. */
 static int take_free(struct offline *o, bool take)
 {
 	mf_pfn_t pfn = o->r->config.start_pfn;
@@ -100,26 +107,24 @@ static int take_free(struct offline *o, bool take)
 		struct mf_folio *folio = mf_pfn_folio(o->map, pfn);
 		struct mf_page *page = &folio->page;
 		uint64_t word = mf_page_word(page);
-		unsigned order = mf_word_order(word);
 
-		if (mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY))
+		if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED)
 			return -MF_EBUSY;
-		pfn += (mf_pfn_t)1 << order;
-		if (!take)
-			continue;
-		zone_remove(o->zone, page);
+		if (mf_word_is_tail(word) || mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY) ||
+		    zone_parent(o->zone, mf_word_tier(word), pfn))
+			return -MF_EAGAIN;
+		pfn += (mf_pfn_t)1 << mf_word_order(word);
+		if (take)
+			zone_remove(o->zone, page);
 	}
 	return 0;
 }
 
-static int client_offline(struct mf_map *map, const struct mf_region *r)
+static int offline_once(struct mf_map *map, const struct mf_region *r)
 {
 	struct offline o = { map, r, map->zone[r->zone] };
 	int err;
 
-	err = mf_fold(map, (int)r->config.node, MF_FOLD_ALL, NULL);
-	if (err)
-		return err;
 	zone_lock(o.zone);
 	err = take_free(&o, false);
 	if (!err) {
@@ -133,6 +138,21 @@ static int client_offline(struct mf_map *map, const struct mf_region *r)
 	return err;
 }
 
+/* What is free but not whole is folded; other threads may free, fold and unfold blocks of it meanwhile. */
+static int client_offline(struct mf_map *map, const struct mf_region *r)
+{
+	int err = -MF_EAGAIN;
+
+	for (int tries = 0; tries < OFFLINE_TRIES && err == -MF_EAGAIN; tries++) {
+		err = mf_fold(map, (int)r->config.node, MF_FOLD_ALL, NULL);
+		if (!err)
+			err = offline_once(map, r);
+		if (err == -MF_EAGAIN)
+			map->machine->ops->relax(map->machine);
+	}
+	return err == -MF_EAGAIN ? -MF_EBUSY : err;
+}
+
 static void client_table_put(struct mf_map *map, unsigned node, mf_pfn_t pfn)
 {
 	pool_put(map, node, pfn);
@@ -140,7 +160,9 @@ static void client_table_put(struct mf_map *map, unsigned node, mf_pfn_t pfn)
 
 static void client_stats(struct mf_map *map, struct mf_map_stats *stats)
 {
-	for (unsigned i = 0; i < map->nr_zones; i++) {
+	unsigned nr_zones = map_nr_zones(map);
+
+	for (unsigned i = 0; i < nr_zones; i++) {
 		struct mf_zone *zone = map->zone[i];
 
 		zone_lock(zone);
@@ -201,7 +223,7 @@ int mf_zone_info(struct mf_map *map, unsigned id, struct mf_zone_info *info)
 {
 	struct mf_zone *zone;
 
-	if (id >= map->nr_zones)
+	if (id >= map_nr_zones(map))
 		return -MF_ENOENT;
 	zone = map->zone[id];
 	__builtin_memset(info, 0, sizeof(*info));

@@ -14,28 +14,6 @@
  */
 #include "core/frames/zone.h"
 
-void fold_take_pieces(struct mf_zone *zone, struct mf_page *block)
-{
-	struct mf_map *map = zone->map;
-	mf_pfn_t pfn = mf_page_to_pfn(map, block), end = pfn + children_nr(map);
-	mf_pfn_t hosts = block->host ? pfn + block->host - 1 : end;
-
-	while (pfn < end) {
-		struct mf_page *page = map_record(map, 0, pfn);
-		uint64_t word = mf_page_word(page);
-
-		if (pfn == hosts) {
-			pfn += MF_BLOCK_SLOTS;
-		} else if (word & MF_FLAG_BUDDY && mf_word_kind(word) == MF_KIND_FREE) {
-			pfn += (mf_pfn_t)1 << mf_word_order(word);
-			zone_remove(zone, page);
-		} else {
-			MF_ASSERT(mf_word_kind(word) == MF_KIND_MAP);
-			pfn++;
-		}
-	}
-}
-
 /* From the whole parent on; the block's counts are 0.  Slots that the block hosted itself need no release. */
 static void finish(struct mf_map *map, unsigned node, struct mf_page *block, uint64_t word)
 {
@@ -61,7 +39,7 @@ static struct mf_page *begin_fold_one(struct mf_zone *zone, uint64_t keep)
 	zone_lock(zone);
 	if (zone->nr_foldable[1] > keep) {
 		block = mf_container_of(zone->foldable[1].next, struct mf_page, list);
-		fold_take_pieces(zone, block); /* leaves the foldable list with its first piece */
+		zone_remove_children(zone, block); /* and so leaves the foldable list */
 		zone->nr_changing++;
 	}
 	zone_unlock(zone);
@@ -86,7 +64,7 @@ bool fold_one(struct mf_zone *zone, uint64_t keep)
 
 void fold_used(struct mf_zone *zone, struct mf_page *block, uint64_t word)
 {
-	if (mf_word_tier(word) == zone->map->geo.top) {
+	if (zone_folds_in_sets(zone->map, mf_word_tier(word))) {
 		zone_lock(zone);
 		mf_list_remove(&block->list);
 		zone_unlock(zone);

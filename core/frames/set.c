@@ -46,6 +46,12 @@ static struct mf_page *top_of(const struct mf_map *map, mf_pfn_t pfn)
 	return map_record(map, map->geo.top, pfn);
 }
 
+/* Does the block of tier 1 at pfn fold with the top block around it? */
+static bool folds_with_top(const struct mf_map *map, mf_pfn_t pfn)
+{
+	return map->geo.top > 1 && is_chosen(top_of(map, pfn));
+}
+
 static void choose(struct mf_page *page)
 {
 	map_set_word(page, mf_page_word(page) | MF_FLAG_CHOSEN);
@@ -181,7 +187,7 @@ static bool drop_some(struct set *s, uint64_t *nr_moves)
 	pool = had = mf_min(pool, SET_MOVES_MAX - ram);
 	set_for_each(page, next, &s->zone->set_aside) {
 		mf_pfn_t pfn = mf_page_to_pfn(s->map, page);
-		bool with_top = is_chosen(top_of(s->map, pfn));
+		bool with_top = folds_with_top(s->map, pfn);
 		unsigned moves;
 
 		if (!is_chosen(page))
@@ -230,11 +236,11 @@ static void take_all(struct set *s)
 	set_for_each(page, next, &zone->set_aside) {
 		if (!is_chosen(page))
 			continue;
-		fold_take_pieces(zone, page);
+		zone_remove_children(zone, page);
 		mf_list_remove(&page->list);
 		mf_list_push_back(&s->blocks, &page->list);
 		zone->nr_set_aside--;
-		s->nr += !is_chosen(top_of(s->map, mf_page_to_pfn(s->map, page)));
+		s->nr += !folds_with_top(s->map, mf_page_to_pfn(s->map, page));
 	}
 	set_for_each(page, next, &zone->split_top)
 		if (is_chosen(page))
@@ -319,12 +325,12 @@ static void fold_all(struct set *s)
 	set_for_each(page, next, &s->tops)
 		fold_publish_whole(map, page, whole_word(page));
 	set_for_each(page, next, &s->blocks)
-		if (!is_chosen(top_of(map, mf_page_to_pfn(map, page))))
+		if (!folds_with_top(map, mf_page_to_pfn(map, page)))
 			fold_publish_whole(map, page, whole_word(page));
 	mf_quiesce(map);
 	set_for_each(page, next, &s->blocks) {
 		unlink_children(s, page, 0);
-		if (is_chosen(top_of(map, mf_page_to_pfn(map, page))))
+		if (folds_with_top(map, mf_page_to_pfn(map, page)))
 			mf_list_remove(&page->list);
 	}
 	set_for_each(page, next, &s->tops)

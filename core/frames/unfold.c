@@ -31,6 +31,7 @@ struct unfold {
 	unsigned host;           /* 1 + index of the first hosting frame in its block of tier 1; 0: none         */
 	unsigned nr_own;         /* frames of the block, behind the eight hosts, that became map frames          */
 	bool seeded, set_aside;
+	bool pending;            /* frames of a pool are among them: say what they back                          */
 };
 
 /* Where a block hosts its slots: coloured by block number, and with room behind for what a seed adds. */
@@ -103,6 +104,7 @@ static void frames_of_low_block(struct unfold *u)
 {
 	unsigned need = window_tables_needed(u->map, &u->c);
 
+	u->pending = need > 0;
 	u->host = 1 + host_place(u->map, u->c.pfn);
 	host_slots(&u->c, u->host - 1);
 	pool_claim(u->zone, &u->frames, need, u->set_aside ? POOL_AS_IT_IS : POOL_FROM_HOME);
@@ -117,6 +119,7 @@ static void frames_of_high_block(struct unfold *u)
 {
 	unsigned need = MF_BLOCK_SLOTS + window_tables_needed(u->map, &u->c);
 
+	u->pending = true;
 	pool_claim(u->zone, &u->frames, need, POOL_FROM_HOME);
 	if (u->frames.nr >= need) {
 		slots_from_bag(&u->c, &u->frames);
@@ -157,6 +160,7 @@ static int frames_more(struct unfold *u, const struct children *c)
 
 	if (u->zone->source != MF_SOURCE_SELF)
 		return ram_fill(u->map, u->zone->node, &u->frames, need);
+	u->pending = true;
 	pool_claim(u->zone, &u->frames, need, POOL_AS_IT_IS);
 	while (u->frames.nr < need) {
 		if (!u->host)
@@ -225,7 +229,9 @@ static void publish(struct unfold *u)
 
 	unfold_publish(u->map, u->block, u->c.tier, u->set_aside ? MF_FLAG_SET_ASIDE : 0, capacity,
 		       u->seeded ? 0 : u->nr_own, u->seeded ? 0 : u->host);
-	pool_set_backs_children(u->map, &u->c);
+	/* Hosts were marked when their records were written: only frames that came as pending are left. */
+	if (u->pending)
+		pool_set_backs_children(u->map, &u->c);
 	if (u->seeded)
 		pool_set_backs_children(u->map, &u->seed);
 }
@@ -236,8 +242,8 @@ static void insert_low(struct mf_zone *zone, const struct children *c, unsigned 
 {
 	mf_pfn_t hosts = c->pfn + host - 1, end = c->pfn + children_nr(zone->map);
 
-	zone_insert_range(zone, 0, c->pfn, hosts);
-	zone_insert_range(zone, 0, hosts + MF_BLOCK_SLOTS + nr_own, end);
+	zone_insert_fresh(zone, 0, c->pfn, hosts);
+	zone_insert_fresh(zone, 0, hosts + MF_BLOCK_SLOTS + nr_own, end);
 }
 
 static void adopt_set_aside(struct mf_zone *zone, struct mf_page *block, mf_pfn_t pfn)
@@ -253,11 +259,10 @@ static void adopt_set_aside(struct mf_zone *zone, struct mf_page *block, mf_pfn_
 static void insert_children(struct unfold *u)
 {
 	struct mf_zone *zone = u->zone;
-	const struct mf_geometry *g = &u->map->geo;
 	mf_pfn_t start = u->c.pfn, end = start + map_block_frames(u->map, u->c.tier + 1);
 
 	zone_lock(zone);
-	if (u->c.tier + 1 == g->top)
+	if (zone_folds_in_sets(u->map, u->c.tier + 1))
 		mf_list_push_back(&zone->split_top, &u->block->list);
 	if (u->set_aside)
 		adopt_set_aside(zone, u->block, start);
@@ -269,7 +274,7 @@ static void insert_children(struct unfold *u)
 	if (u->host && !u->seeded)
 		insert_low(zone, &u->c, u->host, u->nr_own);
 	else
-		zone_insert_range(zone, u->c.tier, start, end);
+		zone_insert_fresh(zone, u->c.tier, start, end);
 	zone_end_change(zone, u->block);
 	zone_unlock(zone);
 }
@@ -334,6 +339,7 @@ static int frames_for_used(struct unfold *u)
 	if (u->zone->source != MF_SOURCE_SELF)
 		return frames_from_ram(u);
 	need = MF_BLOCK_SLOTS + window_tables_needed(u->map, &u->c);
+	u->pending = true;
 	pool_claim(u->zone, &u->frames, need, POOL_FROM_ANY);
 	if (u->frames.nr < need) {
 		pool_empty(u->map, u->zone->node, &u->frames);
@@ -362,7 +368,7 @@ int unfold_used(struct mf_zone *zone, struct mf_page *block, uint64_t child_word
 		return err;
 	publish(&u);
 	zone_lock(zone);
-	if (u.c.tier + 1 == u.map->geo.top)
+	if (zone_folds_in_sets(u.map, u.c.tier + 1))
 		mf_list_push_back(&zone->split_top, &block->list);
 	zone_unlock(zone);
 	pool_empty(u.map, zone->node, &u.frames);

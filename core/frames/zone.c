@@ -39,15 +39,18 @@ static enum zone_class classify(const struct mf_zone *zone, const struct mf_page
 	return pfn >> g->shift[g->top] == zone->home >> g->shift[g->top] ? ZONE_HOME : ZONE_NORMAL;
 }
 
-/* A split block gained or lost free children.  One that lost none of its capacity can be folded. */
+/* A split block (NULL: none that can fold) gained or lost free children.  One that lost none of its capacity can be folded. */
 static void account(struct mf_zone *zone, struct mf_page *parent, unsigned tier, int nr_children)
 {
-	bool was = parent->nr_free == parent->capacity, is;
+	bool was, is;
 
+	if (!parent)
+		return;
+	was = parent->nr_free == parent->capacity;
 	parent->nr_free = (uint16_t)(parent->nr_free + nr_children);
 	is = parent->nr_free == parent->capacity;
 	/* Top blocks fold in sets and stay on split_top; set-aside ones are found on set_aside. */
-	if (was == is || tier + 1 == zone->map->geo.top || mf_page_word(parent) & MF_FLAG_SET_ASIDE)
+	if (was == is || zone_folds_in_sets(zone->map, tier + 1) || mf_page_word(parent) & MF_FLAG_SET_ASIDE)
 		return;
 	if (is) {
 		mf_list_push_back(&zone->foldable[tier + 1], &parent->list);
@@ -111,20 +114,71 @@ void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned ord
 		order++;
 	}
 	link_head(zone, map_record(map, tier, pfn), base, order, classify(zone, parent, pfn));
-	if (parent)
-		account(zone, parent, tier, nr_children);
+	account(zone, parent, tier, nr_children);
+}
+
+/* The order of the largest aligned piece at `start` that ends by `end` and may stand on this tier. */
+static unsigned piece_order(const struct mf_zone *zone, const struct mf_page *parent, unsigned tier, mf_pfn_t start,
+			    mf_pfn_t end)
+{
+	unsigned order = start ? mf_ctz(start) : MF_ORDERS_MAX - 1;
+
+	order = (unsigned)mf_min(order, mf_log2(end - start));
+	return (unsigned)mf_min(order, parent ? zone->map->geo.step * (tier + 1) - 1 : MF_ORDERS_MAX - 1);
 }
 
 void zone_insert_range(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	while (start < end) {
-		unsigned order = start ? mf_ctz(start) : MF_ORDERS_MAX - 1;
+		unsigned order = piece_order(zone, zone_parent(zone, tier, start), tier, start, end);
 
-		order = (unsigned)mf_min(order, mf_log2(end - start));
-		order = (unsigned)mf_min(order, MF_ORDERS_MAX - 1);
 		zone_insert(zone, tier, start, order);
 		start += (mf_pfn_t)1 << order;
 	}
+}
+
+void zone_insert_fresh(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	struct mf_page *parent;
+	enum zone_class class;
+	uint64_t base;
+
+	if (start == end)
+		return;
+	parent = zone_parent(zone, tier, start);
+	class = classify(zone, parent, start);
+	base = map_word_as(mf_page_word(map_record(zone->map, tier, start)), MF_KIND_FREE);
+	account(zone, parent, tier, (int)((end - start) >> zone->map->geo.shift[tier]));
+	while (start < end) {
+		unsigned order = piece_order(zone, parent, tier, start, end);
+
+		link_head(zone, map_record(zone->map, tier, start), base, order, class);
+		start += (mf_pfn_t)1 << order;
+	}
+}
+
+void zone_remove_children(struct mf_zone *zone, struct mf_page *block)
+{
+	const struct mf_map *map = zone->map;
+	unsigned nr = children_nr(map), host = block->host ? block->host - 1u : nr, i = 0;
+	struct mf_page *child = map_record(map, 0, mf_page_to_pfn(map, block));
+	int nr_removed = 0;
+
+	while (i < nr) {
+		uint64_t word = mf_page_word(&child[i]);
+
+		if (i == host) {
+			i += MF_BLOCK_SLOTS;
+		} else if (word & MF_FLAG_BUDDY && mf_word_kind(word) == MF_KIND_FREE) {
+			unlink_head(zone, &child[i]);
+			nr_removed += 1 << mf_word_order(word);
+			i += 1u << mf_word_order(word);
+		} else {
+			MF_ASSERT(mf_word_kind(word) == MF_KIND_MAP);
+			i++;
+		}
+	}
+	account(zone, block, 0, -nr_removed);
 }
 
 void zone_remove(struct mf_zone *zone, struct mf_page *head)
@@ -134,12 +188,10 @@ void zone_remove(struct mf_zone *zone, struct mf_page *head)
 	struct mf_page *parent = zone_parent(zone, tier, mf_page_to_pfn(zone->map, head));
 
 	unlink_head(zone, head);
-	if (parent)
-		account(zone, parent, tier, -children_in(zone, tier, mf_word_order(word)));
+	account(zone, parent, tier, -children_in(zone, tier, mf_word_order(word)));
 }
 
-/* Takes a listed block of at least this order and tier and gives back what is above the order. */
-static struct mf_page *take_listed(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order)
+struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order)
 {
 	struct zone_area *area = &zone->area[class];
 	uint64_t orders = area->mask[tier] >> order;
@@ -158,8 +210,7 @@ static struct mf_page *take_listed(struct mf_zone *zone, enum zone_class class, 
 		link_head(zone, page + children_in(zone, tier, had), base, had, class);
 	}
 	parent = zone_parent(zone, tier, mf_page_to_pfn(zone->map, page));
-	if (parent)
-		account(zone, parent, tier, -children_in(zone, tier, order));
+	account(zone, parent, tier, -children_in(zone, tier, order));
 	return page;
 }
 
@@ -169,7 +220,7 @@ struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned 
 	unsigned tier = (unsigned)mf_min(order / g->step, g->top);
 
 	for (;; tier--) {
-		struct mf_page *page = take_listed(zone, class, tier, order);
+		struct mf_page *page = zone_take_on(zone, class, tier, order);
 
 		if (page || tier == 0)
 			return page;
@@ -181,7 +232,7 @@ struct mf_page *zone_begin_unfold(struct mf_zone *zone, enum zone_class class, u
 	const struct mf_geometry *g = &zone->map->geo;
 
 	for (unsigned tier = order / g->step + 1; tier <= g->top; tier++) {
-		struct mf_page *block = take_listed(zone, class, tier, g->shift[tier]);
+		struct mf_page *block = zone_take_on(zone, class, tier, g->shift[tier]);
 
 		if (!block)
 			continue;

@@ -33,19 +33,21 @@ struct zone_area {
 	uint64_t nr_frames;          /* on all the lists                                                       */
 };
 
-enum { CACHE_SIZE = 62, CACHE_BATCH = 31, STOCK_SIZE = 64 };
+enum { CACHE_BASES = 62, CACHE_BLOCKS = 14, CACHE_KINDS = 2, STOCK_SIZE = 64 };
 
-/* Base frames at hand for one CPU.  The lock is taken by others only to drain. */
+/* At hand for one CPU: base frames, and whole blocks of tier 1.  The lock is taken by others only to drain. */
 struct zone_cache {
 	_Alignas(64) struct mf_lock lock;
-	unsigned nr;
-	struct mf_page *page[CACHE_SIZE];
+	unsigned nr[CACHE_KINDS];
+	struct mf_page *base[CACHE_BASES];
+	struct mf_page *block[CACHE_BLOCKS];
 };
 
 #define ZONE_NO_HOME (~(mf_pfn_t)0)
 
 struct mf_zone {
 	struct mf_map *map;
+	struct mf_machine *machine;
 	unsigned id, node;
 	enum mf_source source;
 	struct zone_cache *cache; /* [machine->nr_cpus], each under its own lock                                 */
@@ -66,12 +68,12 @@ struct mf_zone {
 
 static inline void zone_lock(struct mf_zone *zone)
 {
-	mf_machine_lock(zone->map->machine, &zone->lock);
+	mf_machine_lock(zone->machine, &zone->lock);
 }
 
 static inline void zone_unlock(struct mf_zone *zone)
 {
-	mf_machine_unlock(zone->map->machine, &zone->lock);
+	mf_machine_unlock(zone->machine, &zone->lock);
 }
 
 /* ---- zone.c: under the zone's lock ------------------------------------------------------------------------------------- */
@@ -80,10 +82,16 @@ static inline void zone_unlock(struct mf_zone *zone)
 void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned order);
 /* [start, end), free records of one tier, in whole blocks, as the largest aligned pieces. */
 void zone_insert_range(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_pfn_t end);
+/* The same for children of one block that has just been unfolded, and of which no piece can merge. */
+void zone_insert_fresh(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_pfn_t end);
+/* Every free piece of a split block of tier 1 leaves the lists. */
+void zone_remove_children(struct mf_zone *zone, struct mf_page *block);
 /* A block leaves the lists; its head's flags and order become 0. */
 void zone_remove(struct mf_zone *zone, struct mf_page *head);
 /* A block of exactly this order, from those of its class that need no unfolding; NULL.  Off the lists, kind free. */
 struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned order);
+/* The same from one tier. */
+struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order);
 /* One block, whole, that could be unfolded to serve `order`: of the lowest tier above it; NULL.  Off the lists, CHANGING, counted in nr_changing. */
 struct mf_page *zone_begin_unfold(struct mf_zone *zone, enum zone_class class, unsigned order);
 /* Transition over: clears CHANGING unless the record is no longer free. */
@@ -93,6 +101,12 @@ void zone_end_change(struct mf_zone *zone, struct mf_page *block);
 struct mf_page *zone_parent(const struct mf_zone *zone, unsigned tier, mf_pfn_t pfn);
 
 struct mf_zone *zone_of_word(const struct mf_map *map, uint64_t word);
+
+/* Blocks of the top tier fold in sets, unless the top is the lowest that can be split: then there are set-aside blocks only. */
+static inline bool zone_folds_in_sets(const struct mf_map *map, unsigned tier)
+{
+	return tier == map->geo.top && tier > 1;
+}
 
 /* ---- pool.c ------------------------------------------------------------------------------------------------------------------ */
 
@@ -135,8 +149,6 @@ MF_MUST_CHECK int unfold_used(struct mf_zone *zone, struct mf_page *block, uint6
 
 /* Folds one block of tier 1 without users if there are more than `keep` of them; false when not. */
 bool fold_one(struct mf_zone *zone, uint64_t keep);
-/* Under the zone's lock: every free piece of a split block of tier 1 leaves the lists. */
-void fold_take_pieces(struct mf_zone *zone, struct mf_page *block);
 /* The children, all frozen by the caller, become one record `word` with count 0; map frames are released.  Any tier. */
 void fold_used(struct mf_zone *zone, struct mf_page *block, uint64_t word);
 
@@ -147,8 +159,58 @@ uint64_t fold_set(struct mf_zone *zone);
 
 /* ---- cache.c ------------------------------------------------------------------------------------------------------------------- */
 
-struct mf_page *cache_get(struct mf_zone *zone);
-void cache_put(struct mf_zone *zone, struct mf_page *page);
+static inline struct mf_page **cache_stack(struct zone_cache *cache, unsigned kind)
+{
+	return kind == 0 ? cache->base : cache->block;
+}
+
+static inline unsigned cache_capacity(unsigned kind)
+{
+	return kind == 0 ? CACHE_BASES : CACHE_BLOCKS;
+}
+
+static inline struct zone_cache *cache_lock_own(struct mf_zone *zone)
+{
+	struct mf_machine *m = zone->machine;
+	struct zone_cache *cache;
+
+	if (MF_UNLIKELY(m->ops->pin_cpu != NULL))
+		m->ops->pin_cpu(m);
+	cache = &zone->cache[m->ops->cpu(m)];
+	while (MF_UNLIKELY(!mf_lock_try(&cache->lock)))
+		m->ops->relax(m);
+	return cache;
+}
+
+/* More into an empty cache from the normal lists; half of a full one to the lists.  The cache's lock held. */
+void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind);
+void cache_spill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind, unsigned keep);
+
+/* A block of tier `kind`: 0 base frames, 1 whole blocks of tier 1.  NULL: neither cache nor normal lists have one. */
+static inline struct mf_page *cache_get(struct mf_zone *zone, unsigned kind)
+{
+	struct zone_cache *cache = cache_lock_own(zone);
+	struct mf_page *page = NULL;
+
+	if (MF_UNLIKELY(cache->nr[kind] == 0))
+		cache_refill(zone, cache, kind);
+	if (MF_LIKELY(cache->nr[kind] > 0))
+		page = cache_stack(cache, kind)[--cache->nr[kind]];
+	mf_machine_unlock(zone->machine, &cache->lock);
+	return page;
+}
+
+/* Its word says free and cached already. */
+static inline void cache_put(struct mf_zone *zone, unsigned kind, struct mf_page *page)
+{
+	struct zone_cache *cache = cache_lock_own(zone);
+
+	if (MF_UNLIKELY(cache->nr[kind] == cache_capacity(kind)))
+		cache_spill(zone, cache, kind, cache_capacity(kind) / 2);
+	cache_stack(cache, kind)[cache->nr[kind]++] = page;
+	mf_machine_unlock(zone->machine, &cache->lock);
+}
+
 void cache_drain(struct mf_zone *zone);
 /* Frames in all caches and the stock. */
 uint64_t cache_count(struct mf_zone *zone);
@@ -158,9 +220,15 @@ void stock_fill_locked(struct mf_zone *zone);
 
 /* ---- alloc.c: for the room above --------------------------------------------------------------------------------------------------- */
 
-/* A block of 2^order frames, off the lists, records of kind free, flags 0. */
+/* Is this what the caches hold? */
+static inline bool zone_caches(const struct mf_map *map, unsigned order, unsigned tier)
+{
+	return order == map->geo.shift[tier] && tier < CACHE_KINDS;
+}
+
+/* A block of 2^order frames that the cache did not have: off the lists, records of kind free, flags 0. */
 MF_MUST_CHECK int zone_alloc(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page);
-/* The reverse.  Every record of it is of kind free, counts 0, links zero. */
+/* The reverse, for what is not cached.  Every record of it is of kind free, counts 0, links zero. */
 void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order);
 
 /* ---- client.c -------------------------------------------------------------------------------------------------------------------- */

@@ -167,11 +167,28 @@ out_reader:
 	return err;
 }
 
+/* Tables that stayed private although nothing is left in them (MF_MAP_PRIVATE_TABLES).  No region is left: they are RAM. */
+static void tables_share(struct mf_map *map)
+{
+	uintptr_t start = map->geo.window[0];
+	bool done = false;
+
+	while (!done) {
+		struct mf_bag bag = { 0 };
+
+		done = mf_pgtable_share(&map->pgtable, start, start + map->window_bytes, &bag);
+		window_flush(map, start, map->window_bytes, MF_FLUSH_TABLES);
+		ram_empty(map, 0, &bag);
+	}
+}
+
 void map_exit(struct mf_map *map)
 {
 	struct mf_machine *m = map->machine;
 	struct mf_bag bag = { 0 };
 
+	if (m->backing == MF_WINDOW_TABLES && map->flags & MF_MAP_PRIVATE_TABLES)
+		tables_share(map);
 	window_flush(map, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
 	m->ops->window_release(m, (void *)map->geo.window[0], map->window_bytes);
 	if (m->backing == MF_WINDOW_TABLES) {

@@ -59,7 +59,8 @@ struct mf_map {
 
 	struct mf_region *region[MF_REGIONS_MAX]; /* region_lock; entries are read by anyone who holds a block of it */
 	struct mf_zone *zone[MF_ZONES_MAX];       /* set once                                                    */
-	unsigned nr_zones;
+	struct mf_zone *zone_of_node[MF_NODES_MAX]; /* set once: the node's first, which users are served from first */
+	unsigned nr_zones;         /* atomic: map_nr_zones()                                                    */
 
 	uint64_t epoch;            /* atomic: the current reader epoch, from 1                                  */
 	struct map_reader *reader; /* [machine->nr_cpus]                                                        */
@@ -73,6 +74,12 @@ struct mf_map {
 static inline void map_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+/* Zones below this number are there for good: map->zone[] may be read without a lock. */
+static inline unsigned map_nr_zones(const struct mf_map *map)
+{
+	return __atomic_load_n(&map->nr_zones, __ATOMIC_ACQUIRE);
 }
 
 /* 0, or -MF_EPERM in a process the map does not belong to. */
@@ -124,10 +131,14 @@ static inline uint64_t map_word_child(unsigned tier)
 	return (uint64_t)tier << MF_WORD_CHILD_SHIFT;
 }
 
-/* The same record with another kind, tier kept, order, child and flags 0. */
+/* What never changes about a record as long as its region lives. */
+#define MAP_WORD_IDENTITY                                                                                   \
+	((uint64_t)3 << MF_WORD_TIER_SHIFT | ~(uint64_t)0 << MF_WORD_ZONE_SHIFT)
+
+/* The same record with another kind; order, child and flags 0. */
 static inline uint64_t map_word_as(uint64_t word, enum mf_kind kind)
 {
-	return map_word(kind, mf_word_tier(word), mf_word_zone(word), mf_word_node(word), mf_word_region(word));
+	return (word & MAP_WORD_IDENTITY) | (uint64_t)kind << MF_WORD_KIND_SHIFT;
 }
 
 /* Release: whoever sees the word sees what was written to the descriptors before. */
@@ -174,6 +185,8 @@ static inline unsigned map_backs_level(uint64_t backs)
 
 /* Returns when every reader section that began before the call has ended.  Never called in a section or under a spin lock. */
 void mf_quiesce(struct mf_map *map);
+/* Panics when this CPU is in a reader section: what follows may wait for the end of all of them. */
+void reader_none_open(struct mf_map *map);
 
 /* ---- ram.c: frames of source RAM --------------------------------------------------------------------------------------------- */
 
@@ -254,6 +267,12 @@ void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned no
 /* table_lock serialises changes of the windows' tables.  It may be held across flushes and quiesce, never with a zone's lock. */
 void table_lock(struct mf_map *map);
 void table_unlock(struct mf_map *map);
+
+/* ---- region.c -------------------------------------------------------------------------------------------------------------------------- */
+
+/* region_lock: map->region stays as it is.  Above all other locks; never taken in a reader section. */
+void region_lock(struct mf_map *map);
+void region_unlock(struct mf_map *map);
 
 /* ---- fold.c: publishing -------------------------------------------------------------------------------------------------------------- */
 

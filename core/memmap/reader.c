@@ -42,11 +42,25 @@ void mf_reader_exit(struct mf_map *map)
 		m->ops->unpin_cpu(m);
 }
 
+void reader_none_open(struct mf_map *map)
+{
+	struct mf_machine *m = map->machine;
+	unsigned depth;
+
+	if (m->ops->pin_cpu)
+		m->ops->pin_cpu(m);
+	depth = map->reader[m->ops->cpu(m)].depth;
+	if (m->ops->unpin_cpu)
+		m->ops->unpin_cpu(m);
+	MF_PANIC_IF(depth != 0, "memfold: a call that may wait for readers is made inside a reader section.");
+}
+
 void mf_quiesce(struct mf_map *map)
 {
 	struct mf_machine *m = map->machine;
 	uint64_t now;
 
+	reader_none_open(map);
 	map_count(&map->quiesces, 1);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	now = __atomic_add_fetch(&map->epoch, 1, __ATOMIC_SEQ_CST);

@@ -242,6 +242,9 @@ static int config_check(const struct mf_map *map, const struct mf_region_config 
 		return 0;
 	if (c->source == MF_SOURCE_HOST || c->source == MF_SOURCE_ALTMAP)
 		return -MF_EOPNOTSUPP;
+	/* A table that stays private may not lie in a frame of a block that folds. */
+	if (c->source == MF_SOURCE_SELF && map->flags & MF_MAP_PRIVATE_TABLES)
+		return -MF_EOPNOTSUPP;
 	/* A flat region on its own frames would need a reserve at its start: docs/decisions/0004. */
 	return c->layout == MF_LAYOUT_FLAT && c->source == MF_SOURCE_SELF ? -MF_EOPNOTSUPP : 0;
 }
@@ -263,13 +266,13 @@ static int region_number(const struct mf_map *map, const struct mf_region_config
 	return nr == MF_REGIONS_MAX ? -MF_E2BIG : 0;
 }
 
-static void region_lock(struct mf_map *map)
+void region_lock(struct mf_map *map)
 {
 	while (!mf_lock_try(&map->region_lock))
 		map->machine->ops->relax(map->machine);
 }
 
-static void region_unlock(struct mf_map *map)
+void region_unlock(struct mf_map *map)
 {
 	mf_lock_release(&map->region_lock);
 }
@@ -351,13 +354,17 @@ int mf_region_remove(struct mf_map *map, unsigned id)
 
 int mf_region_info(const struct mf_map *map, unsigned id, struct mf_region_info *info)
 {
-	const struct mf_region *r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
+	struct mf_map *locked = (struct mf_map *)(uintptr_t)map; /* nothing but the lock changes */
+	const struct mf_region *r;
 
-	if (!r)
-		return -MF_ENOENT;
-	info->config = r->config;
-	info->zone = r->zone;
-	return 0;
+	region_lock(locked);
+	r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
+	if (r) {
+		info->config = r->config;
+		info->zone = r->zone;
+	}
+	region_unlock(locked);
+	return r ? 0 : -MF_ENOENT;
 }
 
 bool mf_pfn_is_valid(const struct mf_map *map, mf_pfn_t pfn)

@@ -8,6 +8,7 @@ struct walk {
 	struct mf_map *map;
 	map_visit_fn visit;
 	void *ctx;
+	mf_pfn_t done; /* everything below was spoken for: a folio or free block may reach beyond the split block it starts in */
 };
 
 /* How far one record speaks: a folio or free block by its order, everything else for its own block. */
@@ -18,9 +19,9 @@ static uint64_t frames_of(const struct mf_map *map, uint64_t word, unsigned tier
 	return by_order && !mf_word_is_tail(word) ? (uint64_t)1 << mf_word_order(word) : map_block_frames(map, tier);
 }
 
-static int walk_range(const struct walk *w, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+static int walk_range(struct walk *w, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
-	for (mf_pfn_t pfn = start; pfn < end;) {
+	for (mf_pfn_t pfn = mf_max(start, w->done); pfn < end;) {
 		struct mf_page *page = map_record(w->map, tier, pfn);
 		struct map_visit at = { .page = page, .word = mf_page_word(page), .tier = tier, .pfn = pfn };
 		int err = 0;
@@ -34,6 +35,7 @@ static int walk_range(const struct walk *w, unsigned tier, mf_pfn_t start, mf_pf
 		if (err)
 			return err;
 		pfn += at.nr_frames;
+		w->done = mf_max(w->done, pfn);
 	}
 	return 0;
 }
@@ -54,7 +56,7 @@ static const struct mf_region *region_from(const struct mf_map *map, mf_pfn_t pf
 
 int map_walk(struct mf_map *map, map_visit_fn visit, void *ctx)
 {
-	struct walk w = { map, visit, ctx };
+	struct walk w = { map, visit, ctx, 0 };
 	mf_pfn_t size = map_block_frames(map, map->geo.top), done = 0;
 	const struct mf_region *r;
 
@@ -161,6 +163,7 @@ void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats)
 		stats->unfolds[tier] = __atomic_load_n(&map->unfolds[tier], __ATOMIC_RELAXED);
 		stats->folds[tier] = __atomic_load_n(&map->folds[tier], __ATOMIC_RELAXED);
 	}
+	region_lock(map); /* else the walk might read a region that is gone */
 	if (map->machine->backing == MF_WINDOW_TABLES) {
 		table_lock(map);
 		count_tables(map, stats);
@@ -169,6 +172,7 @@ void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats)
 		stats->nr_slots = top_slots(map);
 	}
 	map_walk(map, count_record, stats);
+	region_unlock(map);
 	map->client->stats(map, stats);
 }
 

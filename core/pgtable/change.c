@@ -8,47 +8,57 @@
  */
 #include "entry.h"
 
-/* Needs nr > 0.  In this order, so that nothing overflows. */
-static int check_entries(const struct mf_pgtable *pt, uintptr_t va, unsigned level, unsigned nr)
-{
-	const struct mf_paging *p = &pt->machine->paging;
-	unsigned fanout = paging_fanout(p);
-	uint64_t span;
+/*
+ * The 8 slots of a block are mapped and cleared on every unfold and fold: those loops are unrolled, and what happens
+ * seldom is kept out of the registers of what happens always.
+ */
+#define IN_EIGHTS _Pragma("GCC unroll 8")
+#define SELDOM    __attribute__((noinline, cold))
 
-	if (level > p->max_leaf_level || nr == 0 || nr > fanout)
+/* In this order, and with these differences, so that nothing overflows; nr = 0 is caught by its wrapping. */
+static inline int check_entries(const struct mf_pgtable *pt, uintptr_t va, unsigned level, unsigned nr)
+{
+	const struct mf_pgtable_level *l;
+	uint64_t offset = va - pt->base;
+
+	if (level > pt->machine->paging.max_leaf_level)
 		return -MF_EINVAL;
-	span = mf_pgtable_span(p, level);
-	if ((va & (span - 1)) != 0 || table_index(p, va, level) + nr > fanout)
+	l = &pt->level[level];
+	if ((va & l->span_mask) != 0 || nr - 1 > l->index_mask - table_index(pt, va, level))
 		return -MF_EINVAL;
-	if (!pgtable_contains(pt, va) || nr * span > pt->size_bytes - (va - pt->base))
+	if (offset >= pt->size_bytes || (uint64_t)nr << l->shift > pt->size_bytes - offset)
 		return -MF_EFAULT;
 	return 0;
 }
 
-/* What may stand behind a leaf of one level. */
-struct frame_rule {
-	mf_pfn_t never; /* bits that do not fit the entry, or are not aligned to the level */
-	mf_pfn_t zero;  /* the block of the zero frame: to map that is to map nothing      */
-};
-
-static inline struct frame_rule frame_rule(const struct mf_pgtable *pt, unsigned level)
+/*
+ * What `nr` frames and the entries that are to take them amount to, in few instructions an entry: false when one of the
+ * frames can stand behind no leaf; *live is 0 when all entries are background.
+ */
+static inline bool check_frames(const struct mf_pgtable *pt, unsigned level, const mf_pfn_t *pfn, unsigned nr,
+				const uint64_t *entry, uint64_t *live)
 {
-	const struct mf_paging *p = &pt->machine->paging;
-	mf_pfn_t inside = leaf_frames(p, level) - 1;
+	const struct mf_pgtable_level *l = &pt->level[level];
+	uint64_t background = l->background, unlike = 0;
+	mf_pfn_t forbidden = l->forbidden_pfn, bits = 0;
 
-	return (struct frame_rule){~(p->address_mask >> p->page_shift) | inside, pt->zero & ~inside};
-}
-
-static inline bool frame_is_allowed(struct frame_rule rule, mf_pfn_t pfn)
-{
-	return (pfn & rule.never) == 0 && pfn != rule.zero;
+	IN_EIGHTS
+	for (unsigned i = 0; i < nr; i++) {
+		bits |= pfn[i];
+		unlike |= entry_load_own(&entry[i]) ^ background;
+		if (pfn[i] == forbidden)
+			return false;
+	}
+	*live = unlike & ~pt->soft_mask;
+	return (bits & l->forbidden_bits) == 0;
 }
 
 /* How many of the entries lead to a private table without private entries.  Panics when one is mapped. */
-static unsigned count_empty_tables(const struct mf_pgtable *pt, unsigned level, const uint64_t *entry, unsigned nr)
+static SELDOM unsigned count_empty_tables(const struct mf_pgtable *pt, unsigned level, const uint64_t *entry,
+					  unsigned nr)
 {
 	const struct mf_paging *p = &pt->machine->paging;
-	uint64_t background = pgtable_background(pt, level), keep = ~paging_soft_mask(p);
+	uint64_t background = pt->level[level].background, keep = ~pt->soft_mask;
 	unsigned nr_empty = 0;
 
 	for (unsigned i = 0; i < nr; i++) {
@@ -56,7 +66,7 @@ static unsigned count_empty_tables(const struct mf_pgtable *pt, unsigned level, 
 
 		if ((old & keep) == background)
 			continue;
-		MF_PANIC_IF(entry_is_leaf(p, level, old) || table_count(p, entry_table(pt, old)) != 0,
+		MF_PANIC_IF(entry_is_leaf(p, level, old) || !table_is_empty(pt, entry_table(pt, old)),
 			    "memfold: a map over entry 0x%llx of level %u, which is mapped already.",
 			    (unsigned long long)old, level);
 		nr_empty++;
@@ -64,8 +74,7 @@ static unsigned count_empty_tables(const struct mf_pgtable *pt, unsigned level, 
 	return nr_empty;
 }
 
-void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned level, uint64_t *path[],
-		  struct mf_bag *in)
+void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned level, uint64_t *path[], struct mf_bag *in)
 {
 	const struct mf_paging *p = &pt->machine->paging;
 
@@ -73,20 +82,46 @@ void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned lev
 		mf_pfn_t pfn = mf_bag_take(in);
 
 		path[at - 1] = pgtable_table(pt, pfn);
-		table_fill(p, path[at - 1], pgtable_background(pt, at - 1));
-		entry_change(p, &path[at][table_index(p, va, at)], table_entry(p, pfn));
-		table_count_add(p, path[at], 1);
+		table_fill(p, path[at - 1], pt->level[at - 1].background);
+		entry_change(pt, &path[at][table_index(pt, va, at)], table_entry(p, pfn));
+		table_count_add(pt, path[at], 1);
 		pt->nr_private[at - 1]++;
 	}
 }
 
-void pgtable_unlink(struct mf_pgtable *pt, uint64_t *entry, unsigned level, struct mf_bag *bag)
+void pgtable_unlink(struct mf_pgtable *pt, uint64_t *table, unsigned index, unsigned level, struct mf_bag *bag)
 {
 	const struct mf_paging *p = &pt->machine->paging;
 
-	mf_bag_put(bag, entry_pfn(p, entry_load(entry)));
-	entry_change(p, entry, pgtable_background(pt, level));
+	mf_bag_put(bag, entry_pfn(p, entry_load_own(&table[index])));
+	entry_change(pt, &table[index], pt->level[level].background);
 	pt->nr_private[level - 1]--;
+	table_count_add(pt, table, -1);
+}
+
+/*
+ * What map needs when the tables do not stand, or stand in the way: makes the ones down to `level` private, or unlinks
+ * the empty ones under the `nr` entries.
+ */
+static SELDOM int make_room(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned level, unsigned nr,
+			    unsigned nr_empty, uint64_t *path[], struct mf_bag *in)
+{
+	unsigned held = in ? in->nr : 0, index = table_index(pt, va, level);
+
+	if (at > level) {
+		MF_PANIC_IF(!pgtable_is_background(pt, at, entry_load_own(&path[at][table_index(pt, va, at)])),
+			    "memfold: a map at 0x%llx under a leaf of level %u.", (unsigned long long)va, at);
+		if (held < at - level)
+			return -MF_ENOMEM;
+		pgtable_grow(pt, va, at, level, path, in);
+		return 0;
+	}
+	if (!in || nr_empty > MF_BAG_MAX - held)
+		return -MF_ENOSPC;
+	for (unsigned i = index; i < index + nr; i++)
+		if (!pgtable_is_background(pt, level, entry_load_own(&path[level][i])))
+			pgtable_unlink(pt, path[level], i, level, in);
+	return 0;
 }
 
 int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, unsigned level, const mf_pfn_t *pfn, unsigned nr,
@@ -94,97 +129,96 @@ int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, unsigned level, const mf
 {
 	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t *path[MF_PGTABLE_LEVELS_MAX];
-	unsigned page_shift = p->page_shift, at, held = in ? in->nr : 0, nr_empty = 0;
-	struct frame_rule rule = frame_rule(pt, level);
-	uint64_t *entry, change;
-	int err;
+	unsigned page_shift = p->page_shift, at, index, nr_empty = 0;
+	uint64_t *entry, change, live;
+	int err = check_entries(pt, va, level, nr);
 
-	err = check_entries(pt, va, level, nr);
 	if (err)
 		return err;
-	for (unsigned i = 0; i < nr; i++)
-		if (!frame_is_allowed(rule, pfn[i]))
-			return -MF_EINVAL;
-
 	at = pgtable_descend(pt, va, level, path);
-	if (at == level)
-		nr_empty = count_empty_tables(pt, level, &path[at][table_index(p, va, at)], nr);
-	else
-		MF_PANIC_IF(!pgtable_is_background(pt, at, entry_load(&path[at][table_index(p, va, at)])),
-			    "memfold: a map at 0x%llx under a leaf of level %u.", (unsigned long long)va, at);
-	if (held < at - level)
-		return -MF_ENOMEM;
-	if (nr_empty > 0 && (!in || nr_empty > MF_BAG_MAX - held))
-		return -MF_ENOSPC;
+	index = table_index(pt, va, level);
+	/* Where the table is not private yet, the shared one stands for it: all background. */
+	entry = at == level ? &path[level][index] : &pgtable_table(pt, pt->shared[level])[index];
+	if (!check_frames(pt, level, pfn, nr, entry, &live))
+		return -MF_EINVAL;
+	if (live != 0)
+		nr_empty = count_empty_tables(pt, level, entry, nr);
+	if (at > level || nr_empty > 0) {
+		err = make_room(pt, va, at, level, nr, nr_empty, path, in);
+		if (err)
+			return err;
+	}
 
-	pgtable_grow(pt, va, at, level, path, in);
-	entry = &path[level][table_index(p, va, level)];
-	for (unsigned i = 0; nr_empty > 0 && i < nr; i++)
-		if (!pgtable_is_background(pt, level, entry_load(&entry[i])))
-			pgtable_unlink(pt, &entry[i], level, in);
 	/* All are background now, soft bits aside: one exclusive-or makes the leaf and keeps those. */
-	change = pgtable_background(pt, level) ^ leaf_bits(p, level, prot);
+	entry = &path[level][index];
+	change = pt->level[level].background ^ leaf_bits(p, level, prot);
+	IN_EIGHTS
 	for (unsigned i = 0; i < nr; i++)
 		entry_store(&entry[i], entry_load_own(&entry[i]) ^ change ^ pfn[i] << page_shift);
-	/* An entry that led to an empty table was counted already. */
-	table_count_add(p, path[level], (int)(nr - nr_empty));
+	table_count_add(pt, path[level], (int)nr);
 	return 0;
 }
 
-/* `nr` entries of the table of `level` went back to background. */
-static void subtract_entries(struct mf_pgtable *pt, uintptr_t va, unsigned level, uint64_t *path[], unsigned nr,
-			     struct mf_bag *out)
+/* The table of `level` for va has become uniform: unlinks it, and those above that become so by that. */
+static SELDOM void unlink_uniform(struct mf_pgtable *pt, uintptr_t va, unsigned level, uint64_t *path[],
+				  struct mf_bag *out)
 {
-	const struct mf_paging *p = &pt->machine->paging;
+	unsigned root_level = pt->machine->paging.levels - 1;
 
-	for (;; level++, nr = 1) {
-		unsigned count = table_count(p, path[level]);
+	do {
+		level++;
+		pgtable_unlink(pt, path[level], table_index(pt, va, level), level, out);
+	} while (level < root_level && table_is_empty(pt, path[level]));
+}
 
-		MF_PANIC_IF(count < nr, "memfold: the table of level %u at 0x%llx counts %u entries, %u were cleared.",
-			    level, (unsigned long long)va, count, nr);
-		table_count_add(p, path[level], -(int)nr);
-		if (count > nr || level == p->levels - 1 || (pt->flags & MF_PGTABLE_PRIVATE) != 0)
-			return;
-		pgtable_unlink(pt, &path[level + 1][table_index(p, va, level + 1)], level + 1, out);
-	}
+/* Panics unless all entries are leaves or background; only above level 0 can they be anything else. */
+static SELDOM void check_no_tables(const struct mf_pgtable *pt, unsigned level, const uint64_t *entry, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		MF_PANIC_IF(!entry_is_leaf(&pt->machine->paging, level, entry_load_own(&entry[i])),
+			    "memfold: a clear of entry 0x%llx of level %u, which is a table.",
+			    (unsigned long long)entry_load_own(&entry[i]), level);
 }
 
 void mf_pgtable_clear(struct mf_pgtable *pt, uintptr_t va, unsigned level, unsigned nr, mf_pfn_t *old_pfn,
 		      struct mf_bag *out)
 {
 	const struct mf_paging *p = &pt->machine->paging;
-	uint64_t *path[MF_PGTABLE_LEVELS_MAX];
-	uint64_t *entry, background, soft = paging_soft_mask(p), address_mask = p->address_mask;
+	uint64_t background, keep = ~pt->soft_mask, address_mask = p->address_mask;
 	unsigned page_shift = p->page_shift;
+	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *entry;
 
 	MF_PANIC_IF(check_entries(pt, va, level, nr) != 0,
 		    "memfold: %u entries of level %u at 0x%llx cannot be cleared: not in one table, or outside.", nr,
 		    level, (unsigned long long)va);
 	MF_PANIC_IF(pgtable_descend(pt, va, level, path) != level,
 		    "memfold: a clear of 0x%llx, which is not mapped at level %u.", (unsigned long long)va, level);
-	entry = &path[level][table_index(p, va, level)];
-	background = pgtable_background(pt, level);
+	entry = &path[level][table_index(pt, va, level)];
+	background = pt->level[level].background;
+	if (level > 0)
+		check_no_tables(pt, level, entry, nr);
+	IN_EIGHTS
 	for (unsigned i = 0; i < nr; i++) {
-		uint64_t old = entry_load_own(&entry[i]);
+		uint64_t old = entry_load_own(&entry[i]), change = (old ^ background) & keep;
 
-		MF_PANIC_IF((old & ~soft) == background || !entry_is_leaf(p, level, old),
-			    "memfold: a clear of entry %u of level %u at 0x%llx, which is no leaf.", i, level,
-			    (unsigned long long)va);
+		MF_PANIC_IF(change == 0, "memfold: a clear of entry %u of level %u at 0x%llx, which is not mapped.", i,
+			    level, (unsigned long long)va);
 		if (old_pfn)
 			old_pfn[i] = (old & address_mask) >> page_shift;
-		entry_store(&entry[i], background | (old & soft));
+		entry_store(&entry[i], old ^ change);
 	}
-	subtract_entries(pt, va, level, path, nr, out);
+	table_count_add(pt, path[level], -(int)nr);
+	if (table_is_empty(pt, path[level]) && (pt->flags & MF_PGTABLE_PRIVATE) == 0)
+		unlink_uniform(pt, va, level, path, out);
 }
 
 /* The entry that translates va, NULL when that is background. */
 static uint64_t *find_leaf(const struct mf_pgtable *pt, uintptr_t va, unsigned *level)
 {
-	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *entry;
 
 	*level = pgtable_descend(pt, va, 0, path);
-	entry = &path[*level][table_index(p, va, *level)];
+	entry = &path[*level][table_index(pt, va, *level)];
 	return pgtable_is_background(pt, *level, entry_load(entry)) ? NULL : entry;
 }
 
@@ -199,7 +233,7 @@ int mf_pgtable_protect(struct mf_pgtable *pt, uintptr_t va, enum mf_prot prot)
 	entry = find_leaf(pt, va, &level);
 	if (!entry)
 		return -MF_ENOENT;
-	entry_change(p, entry, (entry_load(entry) & p->address_mask) | leaf_bits(p, level, prot));
+	entry_change(pt, entry, (entry_load(entry) & p->address_mask) | leaf_bits(p, level, prot));
 	return 0;
 }
 
@@ -211,11 +245,12 @@ mf_pfn_t mf_pgtable_replace(struct mf_pgtable *pt, uintptr_t va, mf_pfn_t new_pf
 
 	if (pgtable_contains(pt, va))
 		entry = find_leaf(pt, va, &level);
-	MF_PANIC_IF(!entry || level != 0, "memfold: the frame behind 0x%llx is replaced, but no leaf of level 0 is there.",
+	MF_PANIC_IF(!entry || level != 0,
+		    "memfold: the frame behind 0x%llx is replaced, but no leaf of level 0 is there.",
 		    (unsigned long long)va);
-	MF_PANIC_IF(!frame_is_allowed(frame_rule(pt, 0), new_pfn), "memfold: frame 0x%llx cannot stand behind a leaf.",
-		    (unsigned long long)new_pfn);
+	MF_PANIC_IF((new_pfn & pt->level[0].forbidden_bits) != 0 || new_pfn == pt->zero,
+		    "memfold: frame 0x%llx cannot stand behind a leaf.", (unsigned long long)new_pfn);
 	old = entry_load(entry);
-	entry_change(p, entry, new_pfn << p->page_shift | (old & ~p->address_mask & ~paging_soft_mask(p)));
+	entry_change(pt, entry, new_pfn << p->page_shift | (old & ~p->address_mask & ~pt->soft_mask));
 	return entry_pfn(p, old);
 }

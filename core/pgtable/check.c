@@ -61,7 +61,8 @@ bool mf_pgtable_survives(const struct mf_pgtable *pt, uintptr_t va, unsigned lev
 
 	if (!mf_pgtable_table(pt, va, level, &pfn))
 		return false;
-	return visit_below(pt, pgtable_table(pt, pfn), level, va & ~(uintptr_t)(span - 1), entry_survives, &survival) != 0;
+	return visit_below(pt, pgtable_table(pt, pfn), level, va & ~(uintptr_t)(span - 1), entry_survives, &survival) !=
+	       0;
 }
 
 /* ---- Check ---------------------------------------------------------------------------------------------- */
@@ -74,9 +75,9 @@ struct checker {
 };
 
 /* The sentence, or its fixed form where there is no room for one: a finding is never NULL. */
-#define FINDING(c, ...) \
-	((c)->size > 0 ? (mf_format((c)->text, (c)->size, __VA_ARGS__), (const char *)(c)->text) : \
-			 "a law of the page tables is broken")
+#define FINDING(c, ...)                                                                                                \
+	((c)->size > 0 ? (mf_format((c)->text, (c)->size, __VA_ARGS__), (const char *)(c)->text)                       \
+		       : "a law of the page tables is broken")
 
 static const char *check_table(struct checker *c, const uint64_t *table, unsigned level, uintptr_t table_va);
 
@@ -139,16 +140,17 @@ static const char *check_entry(struct checker *c, uint64_t entry, unsigned level
 	uintptr_t va = table_va + i * mf_pgtable_span(p, level);
 
 	if (!entry_is_in_range(c->pt, level, table_va, i))
-		return FINDING(c, "M1: entry %u of level %u at 0x%llx is private and serves no address of the range.", i,
-			       level, (unsigned long long)va);
-	return entry_is_leaf(p, level, entry) ? check_leaf(c, entry, level, va) : check_table_entry(c, entry, level, va);
+		return FINDING(c, "M1: entry %u of level %u at 0x%llx is private and serves no address of the range.",
+			       i, level, (unsigned long long)va);
+	return entry_is_leaf(p, level, entry) ? check_leaf(c, entry, level, va)
+					      : check_table_entry(c, entry, level, va);
 }
 
 static const char *check_table(struct checker *c, const uint64_t *table, unsigned level, uintptr_t table_va)
 {
 	const struct mf_pgtable *pt = c->pt;
 	const struct mf_paging *p = &pt->machine->paging;
-	uint64_t soft = paging_soft_mask(p);
+	uint64_t soft = pt->soft_mask;
 	unsigned nr = 0, nr_digits = (paging_fanout_shift(p) + p->soft_bits) / p->soft_bits;
 
 	c->nr_private[level]++;
@@ -157,8 +159,8 @@ static const char *check_table(struct checker *c, const uint64_t *table, unsigne
 		const char *finding;
 
 		if (i >= nr_digits && (entry & soft) != 0)
-			return FINDING(c, "M8: entry %u of the table of level %u at 0x%llx has a digit and should not.", i,
-				       level, (unsigned long long)table_va);
+			return FINDING(c, "M8: entry %u of the table of level %u at 0x%llx has a digit and should not.",
+				       i, level, (unsigned long long)table_va);
 		if (pgtable_is_background(pt, level, entry))
 			continue;
 		nr++;
@@ -188,7 +190,7 @@ static const char *check_shared(struct checker *c)
 	for (unsigned level = 0; level < p->levels - 1; level++) {
 		words = pgtable_table(pt, pt->shared[level]);
 		for (unsigned i = 0; i < paging_fanout(p); i++)
-			if (entry_load(&words[i]) != pgtable_background(pt, level))
+			if (entry_load(&words[i]) != pt->level[level].background)
 				return FINDING(c, "M6: entry %u of the shared table of level %u is 0x%llx.", i, level,
 					       (unsigned long long)entry_load(&words[i]));
 	}

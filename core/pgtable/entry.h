@@ -34,14 +34,9 @@ static inline void entry_store(uint64_t *entry, uint64_t bits)
 	__atomic_store_n(entry, bits, __ATOMIC_RELEASE);
 }
 
-static inline uint64_t paging_soft_mask(const struct mf_paging *p)
+static inline void entry_change(const struct mf_pgtable *pt, uint64_t *entry, uint64_t bits)
 {
-	return (((uint64_t)1 << p->soft_bits) - 1) << p->soft_shift;
-}
-
-static inline void entry_change(const struct mf_paging *p, uint64_t *entry, uint64_t bits)
-{
-	entry_store(entry, bits | (entry_load_own(entry) & paging_soft_mask(p)));
+	entry_store(entry, bits | (entry_load_own(entry) & pt->soft_mask));
 }
 
 /* An entry without address: what all leaves of one level and protection share. */
@@ -71,17 +66,9 @@ static inline mf_pfn_t entry_pfn(const struct mf_paging *p, uint64_t entry)
 	return (entry & p->address_mask) >> p->page_shift;
 }
 
-static inline uint64_t pgtable_background(const struct mf_pgtable *pt, unsigned level)
-{
-	const struct mf_paging *p = &pt->machine->paging;
-
-	return level == 0 ? pt->zero << p->page_shift | leaf_bits(p, 0, MF_PROT_READ) :
-			    table_entry(p, pt->shared[level - 1]);
-}
-
 static inline bool pgtable_is_background(const struct mf_pgtable *pt, unsigned level, uint64_t entry)
 {
-	return (entry & ~paging_soft_mask(&pt->machine->paging)) == pgtable_background(pt, level);
+	return (entry & ~pt->soft_mask) == pt->level[level].background;
 }
 
 /* ---- A table ------------------------------------------------------------------------------------------ */
@@ -96,12 +83,9 @@ static inline unsigned paging_fanout(const struct mf_paging *p)
 	return 1u << paging_fanout_shift(p);
 }
 
-/* Levels whose entries span the whole address space or more (64 KiB, 5 levels) have one entry in use. */
-static inline unsigned table_index(const struct mf_paging *p, uintptr_t va, unsigned level)
+static inline unsigned table_index(const struct mf_pgtable *pt, uintptr_t va, unsigned level)
 {
-	unsigned shift = p->page_shift + level * paging_fanout_shift(p);
-
-	return shift < 64 ? (unsigned)(va >> shift) & (paging_fanout(p) - 1) : 0;
+	return (unsigned)(va >> pt->level[level].shift) & pt->level[level].index_mask;
 }
 
 /* Frames under one leaf of this level. */
@@ -132,27 +116,38 @@ static inline void table_fill(const struct mf_paging *p, uint64_t *table, uint64
 
 static inline unsigned table_count(const struct mf_paging *p, const uint64_t *table)
 {
-	unsigned bits = paging_fanout_shift(p) + 1, digit_mask = (1u << p->soft_bits) - 1, count = 0;
+	unsigned shift = p->soft_shift, bits = p->soft_bits, end = paging_fanout_shift(p) + 1, count = 0;
 
-	for (unsigned at = 0; at < bits; at += p->soft_bits)
-		count |= ((unsigned)(entry_load(table++) >> p->soft_shift) & digit_mask) << at;
+	for (unsigned at = 0; at < end; at += bits, table++)
+		count |= ((unsigned)(entry_load_own(table) >> shift) & ((1u << bits) - 1)) << at;
 	return count;
 }
 
-/* Carries from digit to digit; a small change seldom gets beyond entry 0.  The caller knows that the count stays in range. */
-static inline void table_count_add(const struct mf_paging *p, uint64_t *table, int nr)
+/* Mostly answered by entry 0. */
+static inline bool table_is_empty(const struct mf_pgtable *pt, const uint64_t *table)
 {
-	unsigned shift = p->soft_shift, bits = p->soft_bits;
+	return (entry_load_own(table) & pt->soft_mask) == 0 && table_count(&pt->machine->paging, table) == 0;
+}
+
+/* Carries from digit to digit; a small change seldom gets beyond entry 0. */
+static inline void table_count_add(const struct mf_pgtable *pt, uint64_t *table, int nr)
+{
+	const struct mf_paging *p = &pt->machine->paging;
+	unsigned shift = p->soft_shift, bits = p->soft_bits, at = 0;
+	uint64_t mask = pt->soft_mask;
 	int64_t carry = nr;
 
-	do {
-		uint64_t entry = entry_load_own(table);
-		uint64_t mask = (((uint64_t)1 << bits) - 1) << shift;
+	for (uint64_t *digit = table;; digit++) {
+		uint64_t entry = entry_load_own(digit);
 
 		carry += (int64_t)((entry & mask) >> shift);
-		entry_store(table++, (entry & ~mask) | ((uint64_t)carry << shift & mask));
+		entry_store(digit, (entry & ~mask) | ((uint64_t)carry << shift & mask));
 		carry >>= bits;
-	} while (carry != 0);
+		if (MF_LIKELY(carry == 0))
+			return;
+		at += bits;
+		MF_PANIC_IF(at > paging_fanout_shift(p), "memfold: a page table's count of entries is out of range.");
+	}
 }
 
 /* ---- A path ------------------------------------------------------------------------------------------- */
@@ -180,20 +175,17 @@ static inline unsigned pgtable_descend(const struct mf_pgtable *pt, uintptr_t va
 	/* Copies: an acquiring load makes the compiler read again whatever lies in memory. */
 	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t address_mask = p->address_mask, block_mask = p->block_mask, block_value = p->block_value;
-	unsigned page_shift = p->page_shift, at = p->levels - 1;
 	char *direct_map = pt->machine->direct_map;
 	uint64_t *table = pgtable_table(pt, pt->root);
+	unsigned at = p->levels - 1;
 
 	for (path[at] = table; at > level; path[at] = table) {
-		unsigned shift = page_shift + at * (page_shift - 3);
-		uint64_t index = shift < 64 ? va >> shift & (((uint64_t)1 << (page_shift - 3)) - 1) : 0;
-		uint64_t entry = entry_load(&table[index]);
-		uint64_t paddr = entry & address_mask;
+		uint64_t entry = entry_load(&table[table_index(pt, va, at)]);
 
-		/* At these levels the background is the one table entry with this address. */
-		if ((entry & block_mask) == block_value || paddr == pt->shared[at - 1] << page_shift)
+		/* Above level 0 the background is the one table entry with its address. */
+		if ((entry & block_mask) == block_value || ((entry ^ pt->level[at].background) & address_mask) == 0)
 			break;
-		table = (uint64_t *)(void *)(direct_map + paddr);
+		table = (uint64_t *)(void *)(direct_map + (entry & address_mask));
 		at--;
 	}
 	return at;
@@ -205,7 +197,10 @@ static inline unsigned pgtable_descend(const struct mf_pgtable *pt, uintptr_t va
 void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned level, uint64_t *path[],
 		  struct mf_bag *in);
 
-/* Puts an entry of `level` back to background; the table it led to, which is empty, goes to `bag`.  In change.c. */
-void pgtable_unlink(struct mf_pgtable *pt, uint64_t *entry, unsigned level, struct mf_bag *bag);
+/*
+ * Puts an entry of `table`, which is of `level`, back to background; the table it led to, which is empty, goes to
+ * `bag`. In change.c.
+ */
+void pgtable_unlink(struct mf_pgtable *pt, uint64_t *table, unsigned index, unsigned level, struct mf_bag *bag);
 
 #endif

@@ -12,7 +12,7 @@
  */
 #include <memfold/machine.h>
 
-#define BIT(n) ((uint64_t)1 << (n))
+#define BIT(n)            ((uint64_t)1 << (n))
 #define BITS(first, last) ((~(uint64_t)0 >> (63 - (last))) & ~(BIT(first) - 1))
 
 enum { X86_PRESENT = 0, X86_WRITE = 1, X86_ACCESSED = 5, X86_DIRTY = 6, X86_PS = 7, X86_GLOBAL = 8, X86_NX = 63 };

@@ -51,6 +51,25 @@ static void protect_frame(struct mf_machine *m, mf_pfn_t pfn, bool writable)
 		m->ops->direct_protect(m, pfn, writable);
 }
 
+/* pt->zero and the shared tables below this level are known. */
+static void set_up_level(struct mf_pgtable *pt, unsigned level)
+{
+	const struct mf_paging *p = &pt->machine->paging;
+	unsigned shift = p->page_shift + level * paging_fanout_shift(p);
+	/* Beyond max_leaf_level there is no leaf, and the number of frames may not fit 64 bits. */
+	mf_pfn_t inside = level <= p->max_leaf_level ? leaf_frames(p, level) - 1 : ~(mf_pfn_t)0;
+
+	pt->level[level] = (struct mf_pgtable_level){
+		.background = level == 0 ? pt->zero << p->page_shift | leaf_bits(p, 0, MF_PROT_READ)
+					 : table_entry(p, pt->shared[level - 1]),
+		.span_mask = mf_pgtable_span(p, level) - 1,
+		.shift = shift < 64 ? shift : 0,
+		.index_mask = shift < 64 ? paging_fanout(p) - 1 : 0,
+		.forbidden_bits = ~(p->address_mask >> p->page_shift) | inside,
+		.forbidden_pfn = pt->zero & ~inside,
+	};
+}
+
 unsigned mf_pgtable_init_frames(const struct mf_paging *paging)
 {
 	return 2 + (paging->levels - 1);
@@ -69,16 +88,19 @@ int mf_pgtable_init(struct mf_pgtable *pt, struct mf_machine *machine, enum mf_p
 		    mf_pgtable_init_frames(p), in->nr);
 
 	*pt = (struct mf_pgtable){.machine = machine, .base = base, .size_bytes = size_bytes, .flags = flags};
+	pt->soft_mask = (((uint64_t)1 << p->soft_bits) - 1) << p->soft_shift;
 	pt->zero = mf_bag_take(in);
 	__builtin_memset(mf_machine_frame(machine, pt->zero), 0, (size_t)1 << p->page_shift);
 	protect_frame(machine, pt->zero, false);
 	for (unsigned level = 0; level < p->levels - 1; level++) {
+		set_up_level(pt, level);
 		pt->shared[level] = mf_bag_take(in);
-		table_fill(p, pgtable_table(pt, pt->shared[level]), pgtable_background(pt, level));
+		table_fill(p, pgtable_table(pt, pt->shared[level]), pt->level[level].background);
 		protect_frame(machine, pt->shared[level], false);
 	}
+	set_up_level(pt, p->levels - 1);
 	pt->root = mf_bag_take(in);
-	table_fill(p, pgtable_table(pt, pt->root), pgtable_background(pt, p->levels - 1));
+	table_fill(p, pgtable_table(pt, pt->root), pt->level[p->levels - 1].background);
 	pt->nr_private[p->levels - 1] = 1;
 	return 0;
 }
@@ -89,7 +111,7 @@ void mf_pgtable_destroy(struct mf_pgtable *pt, struct mf_bag *out)
 {
 	struct mf_machine *machine = pt->machine;
 
-	MF_PANIC_IF(table_count(&machine->paging, pgtable_table(pt, pt->root)) != 0,
+	MF_PANIC_IF(!table_is_empty(pt, pgtable_table(pt, pt->root)),
 		    "memfold: page tables are destroyed while something is mapped in them.");
 	mf_bag_put(out, pt->root);
 	for (unsigned level = 0; level < machine->paging.levels - 1; level++) {
@@ -115,16 +137,15 @@ struct mf_translation mf_pgtable_walk(const struct mf_pgtable *pt, uintptr_t va)
 		    (unsigned long long)va);
 	at = pgtable_descend(pt, va, 0, path);
 	/* Read again: it may have changed since the descent.  Whatever it is now, it is an answer of this moment... */
-	entry = entry_load(&path[at][table_index(p, va, at)]);
+	entry = entry_load(&path[at][table_index(pt, va, at)]);
 	if (pgtable_is_background(pt, at, entry))
-		return (struct mf_translation){
-			.pte = {pgtable_background(pt, 0)}, .pfn = pt->zero, .background = true};
+		return (struct mf_translation){.pte = {pt->level[0].background}, .pfn = pt->zero, .background = true};
 	/* ... but where a table has just been linked here, the way down is longer. */
 	if (!entry_is_leaf(p, at, entry))
 		return mf_pgtable_walk(pt, va);
 	inside = (va >> p->page_shift) & (leaf_frames(p, at) - 1);
 	return (struct mf_translation){
-		.pte = {entry & ~paging_soft_mask(p)},
+		.pte = {entry & ~pt->soft_mask},
 		.pfn = entry_pfn(p, entry) + inside,
 		.level = at,
 		.writable = entry_is_writable(p, entry),
@@ -141,7 +162,7 @@ unsigned mf_pgtable_tables_needed(const struct mf_pgtable *pt, uintptr_t va, uns
 		    "memfold: 0x%llx at level %u is outside the page tables.", (unsigned long long)va, level);
 	at = pgtable_descend(pt, va, level, path);
 	/* Under a larger leaf there is nothing to make private. */
-	if (!pgtable_is_background(pt, at, entry_load(&path[at][table_index(p, va, at)])))
+	if (!pgtable_is_background(pt, at, entry_load(&path[at][table_index(pt, va, at)])))
 		return 0;
 	return at - level;
 }
@@ -153,7 +174,7 @@ bool mf_pgtable_table(const struct mf_pgtable *pt, uintptr_t va, unsigned level,
 
 	if (!pgtable_contains(pt, va) || level + 1 >= p->levels || pgtable_descend(pt, va, level, path) != level)
 		return false;
-	*pfn = entry_pfn(p, entry_load(&path[level + 1][table_index(p, va, level + 1)]));
+	*pfn = entry_pfn(p, entry_load(&path[level + 1][table_index(pt, va, level + 1)]));
 	return true;
 }
 

@@ -19,7 +19,7 @@ int mf_pgtable_split(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 		return -MF_EFAULT;
 	if (level == 0 || level > p->max_leaf_level || pgtable_descend(pt, va, level, path) != level)
 		return -MF_ENOENT;
-	entry = &path[level][table_index(p, va, level)];
+	entry = &path[level][table_index(pt, va, level)];
 	old = entry_load(entry);
 	if (!entry_is_leaf(p, level, old))
 		return -MF_ENOENT;
@@ -32,8 +32,8 @@ int mf_pgtable_split(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 	bits = leaf_bits(p, level - 1, entry_is_writable(p, old) ? MF_PROT_WRITE : MF_PROT_READ);
 	for (unsigned i = 0; i < paging_fanout(p); i++)
 		table[i] = (first + i * leaf_frames(p, level - 1)) << p->page_shift | bits;
-	table_count_add(p, table, (int)paging_fanout(p));
-	entry_change(p, entry, table_entry(p, table_pfn));
+	table_count_add(pt, table, (int)paging_fanout(p));
+	entry_change(pt, entry, table_entry(p, table_pfn));
 	pt->nr_private[level - 1]++;
 	return 0;
 }
@@ -41,7 +41,7 @@ int mf_pgtable_split(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 static bool table_is_one_leaf(const struct mf_pgtable *pt, const uint64_t *table, unsigned level)
 {
 	const struct mf_paging *p = &pt->machine->paging;
-	uint64_t keep = ~paging_soft_mask(p), expected = entry_load(table) & keep;
+	uint64_t keep = ~pt->soft_mask, expected = entry_load(table) & keep;
 	uint64_t step = leaf_frames(p, level) << p->page_shift;
 
 	if (table_count(p, table) != paging_fanout(p) || !entry_is_leaf(p, level, expected) ||
@@ -67,11 +67,12 @@ int mf_pgtable_merge(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 	if (!table_is_one_leaf(pt, path[level - 1], level - 1))
 		return -MF_EINVAL;
 
-	entry = &path[level][table_index(p, va, level)];
+	entry = &path[level][table_index(pt, va, level)];
 	first = entry_load(path[level - 1]);
 	mf_bag_put(out, entry_pfn(p, entry_load(entry)));
-	entry_change(p, entry, (first & p->address_mask) |
-				       leaf_bits(p, level, entry_is_writable(p, first) ? MF_PROT_WRITE : MF_PROT_READ));
+	entry_change(pt, entry,
+		     (first & p->address_mask) |
+			     leaf_bits(p, level, entry_is_writable(p, first) ? MF_PROT_WRITE : MF_PROT_READ));
 	pt->nr_private[level - 1]--;
 	return 0;
 }
@@ -122,12 +123,12 @@ static bool share_below(struct mf_pgtable *pt, uint64_t *table, unsigned level, 
 		if (level > 1 && !share_below(pt, child, level - 1, first, range, out))
 			return false;
 		/* What a table serves ends where the range of the page tables does. */
-		if (table_count(p, child) != 0 || mf_max(first, pt->base) < range.first || mf_min(last, pt_last) > range.last)
+		if (!table_is_empty(pt, child) || mf_max(first, pt->base) < range.first ||
+		    mf_min(last, pt_last) > range.last)
 			continue;
 		if (out->nr == MF_BAG_MAX)
 			return false;
-		pgtable_unlink(pt, &table[i], level, out);
-		table_count_add(p, table, -1);
+		pgtable_unlink(pt, table, i, level, out);
 	}
 	return true;
 }
@@ -158,6 +159,6 @@ mf_pfn_t mf_pgtable_move(struct mf_pgtable *pt, uintptr_t va, unsigned level, mf
 		    (unsigned long long)va);
 	pgtable_descend(pt, va, level, path);
 	__builtin_memcpy(mf_machine_frame(pt->machine, new_pfn), path[level], (size_t)1 << p->page_shift);
-	entry_change(p, &path[level + 1][table_index(p, va, level + 1)], table_entry(p, new_pfn));
+	entry_change(pt, &path[level + 1][table_index(pt, va, level + 1)], table_entry(p, new_pfn));
 	return old_pfn;
 }

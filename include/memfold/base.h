@@ -213,6 +213,9 @@ typedef void (*mf_panic_fn)(void *ctx, const char *sentence);
  */
 MF_API void mf_panic_hook_set(mf_panic_fn fn, void *ctx);
 
+/* For machines: what NULL stands for.  The hosted ones set a function that prints the sentence and aborts. */
+MF_API void mf_panic_default_set(mf_panic_fn fn);
+
 MF_API _Noreturn void mf_panic(const char *format, ...) MF_PRINTF(1, 2);
 
 #define MF_PANIC_IF(cond, ...)             \

@@ -29,6 +29,7 @@ enum mf_alloc_flags {
 	MF_ALLOC_WAIT = 0,
 	MF_ALLOC_NOWAIT = 1,    /* never unfolds, folds, flushes or waits: from the lists and the zone's stock          */
 	MF_ALLOC_THIS_NODE = 2, /* this node or none; otherwise other nodes follow in ascending distance of number       */
+	MF_ALLOC_FLAGS_ALL = 3,
 };
 
 enum mf_fold_flags {

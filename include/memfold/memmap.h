@@ -305,7 +305,9 @@ static inline enum mf_kind mf_page_kind(const struct mf_page *page)
 
 enum mf_map_flags {
 	MF_MAP_SHARE_TABLES = 0,
-	MF_MAP_PRIVATE_TABLES = 1, /* no shared tables under regions: for comparison with systems that share none      */
+	/* A table that was made private stays so until the map ends: for comparison with systems that share none.  Source self
+	 * is -MF_EOPNOTSUPP then. */
+	MF_MAP_PRIVATE_TABLES = 1,
 };
 
 struct mf_map_config {

@@ -49,10 +49,20 @@ MF_API mf_pfn_t mf_bag_take(struct mf_bag *bag);
 
 enum mf_pgtable_flags {
 	MF_PGTABLE_SHARE = 0,
-	MF_PGTABLE_PRIVATE = 1, /* tables made private stay private when their count falls to 0 (sharing off: see privatise) */
+	MF_PGTABLE_PRIVATE = 1, /* tables made private stay so when their count falls to 0 (see privatise) */
 };
 
 enum mf_prot { MF_PROT_READ, MF_PROT_WRITE };
+
+/* What the machine's constants amount to at one level, so that a walk works it out but once. */
+struct mf_pgtable_level {
+	uint64_t background;     /* the entry, soft bits 0                                             */
+	uint64_t span_mask;      /* bytes that one entry maps, less 1                                  */
+	uint32_t shift;          /* va >> shift & index_mask is the index; both make it 0 beyond bit 63 */
+	uint32_t index_mask;
+	mf_pfn_t forbidden_bits; /* in no leaf: they do not fit the entry, or are not aligned          */
+	mf_pfn_t forbidden_pfn;  /* the block that the zero frame lies in                              */
+};
 
 struct mf_pgtable {
 	struct mf_machine *machine;
@@ -63,6 +73,8 @@ struct mf_pgtable {
 	mf_pfn_t shared[MF_PGTABLE_LEVELS_MAX]; /* [l]: the shared table of level l, l < levels - 1      */
 	enum mf_pgtable_flags flags;
 	uint64_t nr_private[MF_PGTABLE_LEVELS_MAX]; /* private tables of each level, the root included     */
+	uint64_t soft_mask;
+	struct mf_pgtable_level level[MF_PGTABLE_LEVELS_MAX];
 };
 
 /* Frames that init takes from `in`: the root, the zero frame, one shared table a level below the root. */
@@ -94,8 +106,8 @@ static inline uint64_t mf_pgtable_span(const struct mf_paging *p, unsigned level
 }
 
 /*
- * Tables that map()/privatise() at this level would have to make private on the way to va: 0 .. levels - 1 - level, and 0
- * under a leaf.
+ * Tables that map()/privatise() at this level would have to make private on the way to va: 0 .. levels - 1 - level,
+ * and 0 under a leaf.
  */
 MF_API unsigned mf_pgtable_tables_needed(const struct mf_pgtable *pt, uintptr_t va, unsigned level);
 
@@ -150,8 +162,8 @@ MF_API MF_MUST_CHECK int mf_pgtable_split(struct mf_pgtable *pt, uintptr_t va, u
 
 /*
  * The reverse: a table whose leaves are contiguous, aligned and of one protection becomes one leaf of `level`,
- * which is above 0.  The table goes to `out`.  -MF_EINVAL when they are not, or no leaf may stand at `level`; -MF_ENOENT when
- * there is no table, -MF_EFAULT outside the range; nothing changed.
+ * which is above 0.  The table goes to `out`.  -MF_EINVAL when they are not, or no leaf may stand at `level`;
+ * -MF_ENOENT when there is no table, -MF_EFAULT outside the range; nothing changed.
  */
 MF_API MF_MUST_CHECK int mf_pgtable_merge(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct mf_bag *out);
 

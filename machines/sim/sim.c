@@ -26,7 +26,7 @@ static void panic_default(void *ctx, const char *sentence)
 /* Before main(), so that it never replaces a hook that the program set. */
 __attribute__((constructor)) static void panic_default_install(void)
 {
-	mf_panic_hook_set(panic_default, NULL);
+	mf_panic_default_set(panic_default);
 }
 
 struct sim *sim_of(struct mf_machine *machine)

@@ -2,9 +2,9 @@
 /*
  * flat_machine.h - the smallest machine: physical memory is one array, the direct map is that array.
  *
- * Owns the array.  Law: a frame from ram_get holds junk, so that nobody relies on zeroes.  Has no processor, no TLB and no
- * windows: page tables are built in it and read by mf_pgtable_walk() only.  Direct-map protection is recorded, not kept.
- * Not thread-safe.
+ * Owns the array.  Law: a frame from ram_get holds junk, so that nobody relies on zeroes.  Has no processor, no TLB and
+ * no windows: page tables are built in it and read by mf_pgtable_walk() only.  Direct-map protection is recorded, not
+ * kept. Not thread-safe.
  */
 #ifndef TESTS_LIB_FLAT_MACHINE_H
 #define TESTS_LIB_FLAT_MACHINE_H

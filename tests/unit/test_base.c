@@ -12,9 +12,9 @@
 
 TAP_TEST(error_has_a_sentence_for_every_code)
 {
-	static const int codes[] = {0, MF_EPERM, MF_ENOENT, MF_EIO, MF_E2BIG, MF_EAGAIN, MF_ENOMEM, MF_EACCES, MF_EFAULT,
-				    MF_EBUSY, MF_EEXIST, MF_ENODEV, MF_EINVAL, MF_ENOSPC, MF_ERANGE, MF_EOVERFLOW,
-				    MF_EOPNOTSUPP};
+	static const int codes[] = {0,         MF_EPERM,  MF_ENOENT, MF_EIO,       MF_E2BIG,     MF_EAGAIN,
+				    MF_ENOMEM, MF_EACCES, MF_EFAULT, MF_EBUSY,     MF_EEXIST,    MF_ENODEV,
+				    MF_EINVAL, MF_ENOSPC, MF_ERANGE, MF_EOVERFLOW, MF_EOPNOTSUPP};
 	const char *unknown = mf_strerror(9999);
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
@@ -25,12 +25,12 @@ TAP_TEST(error_has_a_sentence_for_every_code)
 	TAP_OK(strcmp(mf_strerror(INT_MAX), unknown) == 0);
 }
 
-#define SAME(...)                                                                        \
-	do {                                                                             \
-		char ours[200], theirs[200];                                             \
-		size_t length = mf_format(ours, sizeof(ours), __VA_ARGS__);              \
-		TAP_EQ(length, (size_t)snprintf(theirs, sizeof(theirs), __VA_ARGS__));   \
-		TAP_OK(strcmp(ours, theirs) == 0);                                       \
+#define SAME(...)                                                                                                      \
+	do {                                                                                                           \
+		char ours[200], theirs[200];                                                                           \
+		size_t length = mf_format(ours, sizeof(ours), __VA_ARGS__);                                            \
+		TAP_EQ(length, (size_t)snprintf(theirs, sizeof(theirs), __VA_ARGS__));                                 \
+		TAP_OK(strcmp(ours, theirs) == 0);                                                                     \
 	} while (0)
 
 TAP_TEST(format_agrees_with_the_c_library)

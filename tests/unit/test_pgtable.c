@@ -181,7 +181,8 @@ TAP_TEST(init_refuses_what_cannot_be)
 	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, 4096, 0, &bag), -MF_EINVAL);
 	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, 4097, 4096, &bag), -MF_EINVAL);
 	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, 4096, 4095, &bag), -MF_EINVAL);
-	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, ((uintptr_t)1 << 48) - 4096, 8192, &bag), -MF_EINVAL);
+	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, ((uintptr_t)1 << 48) - 4096, 8192, &bag),
+	       -MF_EINVAL);
 	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, (uintptr_t)-4096, 8192, &bag), -MF_EINVAL);
 	flat.machine.unbacked = MF_UNBACKED_ABSENT;
 	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, 4096, 4096, &bag), -MF_EOPNOTSUPP);
@@ -194,7 +195,9 @@ TAP_TEST(init_refuses_what_cannot_be)
 	TAP_OK(TAP_PANICS(TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, 4096, 4096, &few), 0)));
 	/* The last page of the address space: sums must not wrap. */
 	TAP_EQ(mf_pgtable_init(&pt, &flat.machine, MF_PGTABLE_SHARE, (uintptr_t)-4096, 4096, &bag), 0);
-	TAP_EQ(mf_pgtable_map(&pt, (uintptr_t)-4096, 0, &(mf_pfn_t){77}, 1, MF_PROT_READ, &(struct mf_bag){3, {6, 7, 8}}), 0);
+	TAP_EQ(mf_pgtable_map(&pt, (uintptr_t)-4096, 0, &(mf_pfn_t){77}, 1, MF_PROT_READ,
+			      &(struct mf_bag){3, {6, 7, 8}}),
+	       0);
 	TAP_EQ(mf_pgtable_walk(&pt, UINTPTR_MAX).pfn, 77);
 	TAP_OK(mf_pgtable_check(&pt, NULL, 0) == NULL);
 	flat_machine_destroy(&flat);
@@ -239,7 +242,8 @@ static void map_and_clear_at(struct world *w, uintptr_t va)
 	TAP_OK(world_is_sound(w));
 	TAP_EQ(mf_pgtable_tables_needed(&w->pt, va, 0), 0);
 	for (unsigned i = 0; i < 8; i++) {
-		struct mf_translation t = mf_pgtable_walk(&w->pt, va + i * mf_pgtable_span(&w->flat.machine.paging, 0) + 5);
+		struct mf_translation t =
+			mf_pgtable_walk(&w->pt, va + i * mf_pgtable_span(&w->flat.machine.paging, 0) + 5);
 
 		TAP_OK(t.pfn == pfn[i] && t.writable && !t.background && t.level == 0);
 	}
@@ -273,8 +277,10 @@ TAP_TEST(full_table_counts_its_last_entry)
 
 		world_open(&w, mf_paging_arm64(shift, 3), MF_PGTABLE_SHARE);
 		for (unsigned i = 0; i < fanout_of(&w); i++)
-			pfn[i] = 0x200000 + i;
+			pfn[i] = 0x200001 + i;
 		TAP_EQ(map_drawn(&w, w.pt.base, 0, pfn, fanout_of(&w), MF_PROT_READ), 0);
+		/* Contiguous, but no block starts there. */
+		TAP_EQ(mf_pgtable_merge(&w.pt, w.pt.base, 1, &w.bag), -MF_EINVAL);
 		TAP_OK(world_is_sound(&w));
 		for (unsigned i = 0; i < fanout_of(&w); i++)
 			clear_given(&w, w.pt.base + ((uintptr_t)i << shift), 0, 1);
@@ -515,6 +521,23 @@ TAP_TEST(private_tables_stay_until_shared)
 	world_close(&w);
 }
 
+TAP_TEST(share_releases_tables_that_reach_beyond_the_range)
+{
+	struct world w = {0};
+	uintptr_t base = (uintptr_t)0xffff800000000000 + 3 * 4096;
+
+	TAP_REQUIRE(flat_machine_create(&w.flat, mf_paging_x86_64(4), NR_FRAMES) == 0);
+	draw(&w, 5 + 6);
+	TAP_EQ(mf_pgtable_init(&w.pt, &w.flat.machine, MF_PGTABLE_PRIVATE, base, (uint64_t)1 << 40, &w.bag), 0);
+	TAP_EQ(mf_pgtable_privatise(&w.pt, base, &w.bag), 0);
+	TAP_EQ(mf_pgtable_privatise(&w.pt, base + w.pt.size_bytes - 4096, &w.bag), 0);
+	TAP_OK(world_is_sound(&w));
+	TAP_OK(mf_pgtable_share(&w.pt, base, base + w.pt.size_bytes, &w.bag));
+	TAP_EQ(w.bag.nr, 6);
+	give_back(&w);
+	world_close(&w);
+}
+
 struct tally {
 	unsigned nr_tables, nr_leaves, stop_at;
 	uintptr_t last_va;
@@ -571,14 +594,14 @@ TAP_TEST(check_names_what_is_broken)
 	soft_one = (uint64_t)1 << w.flat.machine.paging.soft_shift;
 	TAP_OK(world_is_sound(&w));
 
-#define BREAK(where, value, expected)                  \
-	do {                                           \
-		word = (where);                        \
-		good = *word;                          \
-		*word = (value);                       \
-		TAP_OK(finding_is(&w, expected));      \
-		*word = good;                          \
-		TAP_OK(world_is_sound(&w));            \
+#define BREAK(where, value, expected)                                                                                  \
+	do {                                                                                                           \
+		word = (where);                                                                                        \
+		good = *word;                                                                                          \
+		*word = (value);                                                                                       \
+		TAP_OK(finding_is(&w, expected));                                                                      \
+		*word = good;                                                                                          \
+		TAP_OK(world_is_sound(&w));                                                                            \
 	} while (0)
 
 	BREAK(frame_words(&w, table), *word ^ soft_one, "M8: the table of level 0");
@@ -601,7 +624,8 @@ TAP_TEST(check_names_what_is_broken)
 	world_close(&w);
 }
 
-/* ---- Anything in any order, against an array ---------------------------------------------------------------------- */
+/* ---- Anything in any order, against an array ----------------------------------------------------------------------
+ */
 
 enum { NR_SITES = 3, SITE_TABLES = 2 };
 
@@ -795,10 +819,11 @@ static bool spot_translates(struct model *m, struct spot s)
 
 	for (unsigned i = 0; i < s.nr; i++) {
 		const struct expected *e = &s.site->at[s.index + i];
-		struct mf_translation t = mf_pgtable_walk(&m->w.pt, s.va + ((uintptr_t)i << shift) + random_below(4096));
+		struct mf_translation t =
+			mf_pgtable_walk(&m->w.pt, s.va + ((uintptr_t)i << shift) + random_below(4096));
 
-		if (t.background == e->mapped || t.writable != e->writable ||
-		    t.level != e->level || t.pfn != (e->mapped ? e->pfn : m->w.pt.zero))
+		if (t.background == e->mapped || t.writable != e->writable || t.level != e->level ||
+		    t.pfn != (e->mapped ? e->pfn : m->w.pt.zero))
 			return false;
 	}
 	return true;
@@ -817,10 +842,15 @@ static void random_step(struct model *m)
 	struct spot s = random_spot(m), whole = table_spot(m, &s);
 
 	switch (random_below(16)) {
-	case 0: case 1: case 2: case 3:
+	case 0:
+	case 1:
+	case 2:
+	case 3:
 		step_map(m, s, 0);
 		break;
-	case 4: case 5: case 6:
+	case 4:
+	case 5:
+	case 6:
 		step_clear(m, s, 0);
 		break;
 	case 7:
@@ -836,7 +866,8 @@ static void random_step(struct model *m)
 	case 10:
 		step_replace(m, s);
 		break;
-	case 11: case 12:
+	case 11:
+	case 12:
 		step_split(m, s);
 		break;
 	case 13:
@@ -901,12 +932,33 @@ static void run_random(struct mf_paging paging, enum mf_pgtable_flags flags, uns
 	model_close(&m);
 }
 
-TAP_TEST(random_steps_x86_64_4_levels) { run_random(mf_paging_x86_64(4), MF_PGTABLE_SHARE, 8000); }
-TAP_TEST(random_steps_x86_64_5_levels) { run_random(mf_paging_x86_64(5), MF_PGTABLE_SHARE, 4000); }
-TAP_TEST(random_steps_arm64_4_kib) { run_random(mf_paging_arm64(12, 4), MF_PGTABLE_SHARE, 4000); }
-TAP_TEST(random_steps_arm64_16_kib) { run_random(mf_paging_arm64(14, 4), MF_PGTABLE_SHARE, 2000); }
-TAP_TEST(random_steps_arm64_64_kib) { run_random(mf_paging_arm64(16, 3), MF_PGTABLE_SHARE, 1000); }
-TAP_TEST(random_steps_private_tables) { run_random(mf_paging_x86_64(4), MF_PGTABLE_PRIVATE, 8000); }
-TAP_TEST(random_steps_6_levels) { run_random(mf_paging_x86_64(6), MF_PGTABLE_SHARE, 2000); }
+TAP_TEST(random_steps_x86_64_4_levels)
+{
+	run_random(mf_paging_x86_64(4), MF_PGTABLE_SHARE, 8000);
+}
+TAP_TEST(random_steps_x86_64_5_levels)
+{
+	run_random(mf_paging_x86_64(5), MF_PGTABLE_SHARE, 4000);
+}
+TAP_TEST(random_steps_arm64_4_kib)
+{
+	run_random(mf_paging_arm64(12, 4), MF_PGTABLE_SHARE, 4000);
+}
+TAP_TEST(random_steps_arm64_16_kib)
+{
+	run_random(mf_paging_arm64(14, 4), MF_PGTABLE_SHARE, 2000);
+}
+TAP_TEST(random_steps_arm64_64_kib)
+{
+	run_random(mf_paging_arm64(16, 3), MF_PGTABLE_SHARE, 1000);
+}
+TAP_TEST(random_steps_private_tables)
+{
+	run_random(mf_paging_x86_64(4), MF_PGTABLE_PRIVATE, 8000);
+}
+TAP_TEST(random_steps_6_levels)
+{
+	run_random(mf_paging_x86_64(6), MF_PGTABLE_SHARE, 2000);
+}
 
 TAP_MAIN()
