@@ -57,18 +57,11 @@ static __attribute__((noinline)) int alloc_from_zones(struct mf_map *map, int no
 	return -MF_ENOMEM;
 }
 
-static inline void hand_out(struct mf_page *page, unsigned order, unsigned order_in_tier, struct mf_folio **folio)
-{
-	write_tails(page, order_in_tier);
-	mf_page_prepare_head(page, mf_page_word(page), order);
-	__atomic_store_n(&page->counts, COUNT_REF, __ATOMIC_RELEASE);
-	*folio = (struct mf_folio *)page;
-}
-
 static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, unsigned order, unsigned alloc_flags,
 						struct mf_folio **folio)
 {
 	struct mf_page *page;
+	uint64_t word;
 	int err;
 
 	if (order >= MF_ORDERS_MAX || node < MF_ANY_NODE || node >= MF_NODES_MAX ||
@@ -77,28 +70,62 @@ static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, un
 	err = alloc_from_zones(map, node, order, alloc_flags, &page);
 	if (err)
 		return err;
-	hand_out(page, order, order - map->geo.shift[mf_word_tier(mf_page_word(page))], folio);
+	word = mf_page_word(page);
+	write_tails(page, order - map->geo.shift[mf_word_tier(word)]);
+	mf_page_prepare_head(page, word, order);
+	__atomic_store_n(&page->counts, COUNT_REF, __ATOMIC_RELEASE);
+	*folio = (struct mf_folio *)page;
 	return 0;
 }
 
-/* The common case first: the preferred node's first zone has one at hand for this CPU. */
+/* The word of a free record that is cached, but for what never changes; and what turns it into that of a folio. */
+#define CACHED_WORD ((uint64_t)MF_KIND_FREE << MF_WORD_KIND_SHIFT | MF_FLAG_CACHED)
+#define CACHED_TO_USED ((uint64_t)(MF_KIND_FREE ^ MF_KIND_USED) << MF_WORD_KIND_SHIFT | MF_FLAG_CACHED)
+
+/*
+ * A base frame (kind 0) or a whole block of tier 1 that is at hand for this CPU.  After an empty cache the zone stands for the
+ * node that was asked for: fewer values have to survive the common case.
+ */
+static inline int alloc_at_hand(struct mf_zone *zone, unsigned kind, unsigned order, unsigned alloc_flags,
+				struct mf_folio **folio)
+{
+	struct mf_page *page = cache_get(zone, kind);
+	uint64_t word;
+
+	if (MF_UNLIKELY(page == NULL))
+		return alloc_slow(zone->map, (int)zone->node, order, alloc_flags, folio);
+	word = mf_page_word(page);
+	MF_ASSERT((word & ~MAP_WORD_IDENTITY) == CACHED_WORD);
+	map_set_word(page, word ^ (CACHED_TO_USED | map_word_order(order)));
+	__atomic_store_n(&page->counts, COUNT_REF, __ATOMIC_RELEASE);
+	*folio = (struct mf_folio *)page;
+	return 0;
+}
+
+/* Functions of their own, since each needs fewer registers than the two together. */
+static __attribute__((noinline)) int alloc_base(struct mf_zone *zone, unsigned alloc_flags, struct mf_folio **folio)
+{
+	return alloc_at_hand(zone, 0, 0, alloc_flags, folio);
+}
+
+static __attribute__((noinline)) int alloc_block(struct mf_zone *zone, unsigned alloc_flags, struct mf_folio **folio)
+{
+	return alloc_at_hand(zone, 1, zone->map->geo.step, alloc_flags, folio);
+}
+
 int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_flags, struct mf_folio **folio)
 {
-	struct mf_zone *zone;
-	int err = map_permit(map);
+	struct mf_zone *zone = NULL;
 
-	if (MF_UNLIKELY(err))
-		return err;
-	if ((order == 0 || order == map->geo.step) && (unsigned)node + 1 <= MF_NODES_MAX && alloc_flags <= MF_ALLOC_FLAGS_ALL) {
-		zone = __atomic_load_n(&map->zone_of_node[node < 0 ? 0 : node], __ATOMIC_ACQUIRE);
-		if (MF_LIKELY(zone != NULL)) {
-			struct mf_page *page = cache_get(zone, order != 0);
-
-			if (MF_LIKELY(page != NULL)) {
-				hand_out(page, order, 0, folio);
-				return 0;
-			}
-		}
+	if (MF_UNLIKELY(map_permit(map)))
+		return -MF_EPERM;
+	if (MF_LIKELY((unsigned)node + 1 <= MF_NODES_MAX && alloc_flags <= MF_ALLOC_FLAGS_ALL))
+		zone = __atomic_load_n(&map->zone_of_node[(unsigned)node + 1], __ATOMIC_ACQUIRE);
+	if (MF_LIKELY(zone != NULL)) {
+		if (order == 0)
+			return alloc_base(zone, alloc_flags, folio);
+		if (order == map->geo.step)
+			return alloc_block(zone, alloc_flags, folio);
 	}
 	return alloc_slow(map, node, order, alloc_flags, folio);
 }
@@ -123,59 +150,96 @@ static _Noreturn __attribute__((noinline, cold)) void panic_not_freeable(const s
 	mf_panic("memfold: the folio at pfn %llu is freed while it is mapped %d times.", pfn, page->mapcount);
 }
 
-void mf_folio_free_frozen(struct mf_map *map, struct mf_folio *folio)
+/* Everything but the word and the counts becomes zero, the word "free".  Counts 0, contract checked. */
+static inline void free_to_cache(struct mf_map *map, struct mf_page *page, uint64_t word, unsigned kind)
 {
-	struct mf_page *page = &folio->page;
-	uint64_t word = mf_page_word(page);
-	unsigned order = mf_word_order(word), tier;
-	uint64_t free_word;
-
-	if (MF_UNLIKELY((word & MF_WORD_KIND_MASK) != (uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT ||
-			__atomic_load_n(&page->counts, __ATOMIC_RELAXED) != 0 || page->mapcount != 0))
-		panic_not_freeable(map, page);
-	tier = mf_word_tier(word);
-	free_word = map_word_as(word, MF_KIND_FREE);
 	page->list = (struct mf_list){ 0 };
 	page->mapping = 0;
 	page->index = 0;
 	page->private_data = 0;
+	map_set_word(page, (word & MAP_WORD_IDENTITY) | CACHED_WORD);
+	cache_put(zone_of_word(map, word), kind, page);
+}
+
+static __attribute__((noinline)) void free_any(struct mf_map *map, struct mf_page *page)
+{
+	uint64_t word = mf_page_word(page);
+	unsigned order = mf_word_order(word), tier = mf_word_tier(word);
+
+	if (MF_UNLIKELY((word & MF_WORD_KIND_MASK) != (uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT ||
+			__atomic_load_n(&page->counts, __ATOMIC_RELAXED) != 0 || page->mapcount != 0))
+		panic_not_freeable(map, page);
 	if (MF_LIKELY(zone_caches(map, order, tier))) {
-		map_set_word(page, free_word | MF_FLAG_CACHED);
-		cache_put(zone_of_word(map, word), tier, page);
+		free_to_cache(map, page, word, tier);
 		return;
 	}
+	map_clear_fields(page);
 	for (uint64_t i = 0; i < (uint64_t)1 << (order - map->geo.shift[tier]); i++)
-		map_set_word(&page[i], free_word);
+		map_set_word(&page[i], map_word_as(word, MF_KIND_FREE));
 	zone_free(zone_of_word(map, word), page, order);
 }
 
-/* The last reference is gone (acquire: what other holders wrote before they dropped theirs is seen): the owner decides. */
+void mf_folio_free_frozen(struct mf_map *map, struct mf_folio *folio)
+{
+	free_any(map, &folio->page);
+}
+
+static __attribute__((noinline)) void release_owned(struct mf_map *map, struct mf_folio *folio, const struct mf_owner *owner)
+{
+	if (!owner->release || !owner->release(map, folio, owner))
+		free_any(map, &folio->page);
+}
+
+/* A used record of a base frame: its kind, tier and order in one compare. */
+#define SHAPE_MASK (MF_WORD_KIND_MASK | (uint64_t)3 << MF_WORD_TIER_SHIFT | (uint64_t)63 << MF_WORD_ORDER_SHIFT)
+#define SHAPE_BASE ((uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT)
+
+/*
+ * The last reference is gone (acquire: what other holders wrote before they dropped theirs is seen): the owner decides, and
+ * where there is none, the folio is freed.  Whatever is no base frame that may be freed goes the long way, which says why not.
+ */
 static inline void release(struct mf_map *map, struct mf_folio *folio)
 {
 	const struct mf_owner *owner = mf_folio_owner(folio);
+	uint64_t word = mf_page_word(&folio->page);
 
-	if (owner && owner->release && owner->release(map, folio, owner))
-		return;
-	mf_folio_free_frozen(map, folio);
+	if (MF_UNLIKELY(owner != NULL))
+		release_owned(map, folio, owner);
+	else if (MF_LIKELY((word & SHAPE_MASK) == SHAPE_BASE && folio->page.mapcount == 0))
+		free_to_cache(map, &folio->page, word, 0);
+	else
+		free_any(map, &folio->page);
+}
+
+static _Noreturn __attribute__((noinline, cold)) void panic_not_held(const struct mf_map *map, const struct mf_folio *folio,
+								     uint64_t counts)
+{
+	mf_panic("memfold: a reference to the folio at pfn %llu is dropped that nobody holds (%u references, %u of them pins).",
+		 (unsigned long long)mf_folio_pfn(map, folio), (unsigned)counts, (unsigned)(counts >> 32));
+}
+
+static _Noreturn __attribute__((noinline, cold)) void panic_not_pinned(const struct mf_map *map, const struct mf_folio *folio)
+{
+	mf_panic("memfold: the folio at pfn %llu is unpinned, but nobody has pinned it.",
+		 (unsigned long long)mf_folio_pfn(map, folio));
 }
 
 void mf_folio_put(struct mf_map *map, struct mf_folio *folio)
 {
 	uint64_t old = __atomic_fetch_sub(&folio->page.counts, COUNT_REF, __ATOMIC_ACQ_REL);
 
-	MF_PANIC_IF((uint32_t)old <= old >> 32,
-		    "memfold: a reference to the folio at pfn %llu is dropped that nobody holds (%u references, %u of them pins).",
-		    (unsigned long long)mf_folio_pfn(map, folio), (unsigned)old, (unsigned)(old >> 32));
-	if ((uint32_t)old == 1)
+	if (old == COUNT_REF)
 		release(map, folio);
+	else if (MF_UNLIKELY((uint32_t)old <= old >> 32))
+		panic_not_held(map, folio, old);
 }
 
 void mf_folio_unpin(struct mf_map *map, struct mf_folio *folio)
 {
 	uint64_t old = __atomic_fetch_sub(&folio->page.counts, COUNT_PIN, __ATOMIC_ACQ_REL);
 
-	MF_PANIC_IF(old >> 32 == 0, "memfold: the folio at pfn %llu is unpinned, but nobody has pinned it.",
-		    (unsigned long long)mf_folio_pfn(map, folio));
+	if (MF_UNLIKELY(old >> 32 == 0))
+		panic_not_pinned(map, folio);
 	if ((uint32_t)old == 1)
 		release(map, folio);
 }

@@ -20,7 +20,7 @@ static void return_locked(struct mf_zone *zone, unsigned kind, struct mf_page *p
 }
 
 /* Half a cache of blocks of this tier, from the normal lists.  A larger tier's children on a lower one are no such blocks. */
-void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind)
+static void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind)
 {
 	zone_lock(zone);
 	while (cache->nr[kind] < cache_capacity(kind) / 2) {
@@ -34,12 +34,57 @@ void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind)
 	zone_unlock(zone);
 }
 
-void cache_spill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind, unsigned keep)
+static void cache_spill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind, unsigned keep)
 {
 	zone_lock(zone);
 	while (cache->nr[kind] > keep)
 		return_locked(zone, kind, cache_stack(cache, kind)[--cache->nr[kind]]);
 	zone_unlock(zone);
+}
+
+/* The caller is held on its CPU until cache_unlock_own(). */
+static struct zone_cache *cache_lock_own(struct mf_zone *zone)
+{
+	struct mf_machine *m = zone->machine;
+	struct zone_cache *cache;
+
+	if (m->ops->pin_cpu)
+		m->ops->pin_cpu(m);
+	cache = &zone->cache[m->ops->cpu(m)];
+	mf_machine_lock(m, &cache->lock);
+	return cache;
+}
+
+static void cache_unlock_own(struct mf_zone *zone, struct zone_cache *cache)
+{
+	struct mf_machine *m = zone->machine;
+
+	mf_machine_unlock(m, &cache->lock);
+	if (m->ops->unpin_cpu)
+		m->ops->unpin_cpu(m);
+}
+
+struct mf_page *cache_get_slow(struct mf_zone *zone, unsigned kind)
+{
+	struct zone_cache *cache = cache_lock_own(zone);
+	struct mf_page *page = NULL;
+
+	if (cache->nr[kind] == 0)
+		cache_refill(zone, cache, kind);
+	if (cache->nr[kind] > 0)
+		page = cache_stack(cache, kind)[--cache->nr[kind]];
+	cache_unlock_own(zone, cache);
+	return page;
+}
+
+void cache_put_slow(struct mf_zone *zone, unsigned kind, struct mf_page *page)
+{
+	struct zone_cache *cache = cache_lock_own(zone);
+
+	if (cache->nr[kind] == cache_capacity(kind))
+		cache_spill(zone, cache, kind, cache_capacity(kind) / 2);
+	cache_stack(cache, kind)[cache->nr[kind]++] = page;
+	cache_unlock_own(zone, cache);
 }
 
 void cache_drain(struct mf_zone *zone)

@@ -66,8 +66,10 @@ static int client_zone_get(struct mf_map *map, unsigned node, enum mf_source sou
 	if (!zone)
 		return -MF_ENOMEM;
 	map->zone[i] = zone;
-	if (!map->zone_of_node[node])
-		__atomic_store_n(&map->zone_of_node[node], zone, __ATOMIC_RELEASE);
+	if (!map->zone_of_node[1 + node])
+		__atomic_store_n(&map->zone_of_node[1 + node], zone, __ATOMIC_RELEASE);
+	if (node == 0 && !map->zone_of_node[0])
+		__atomic_store_n(&map->zone_of_node[0], zone, __ATOMIC_RELEASE);
 	__atomic_store_n(&map->nr_zones, i + 1, __ATOMIC_RELEASE);
 	*id = i;
 	return 0;
@@ -101,7 +103,7 @@ struct offline {
 /* -MF_EBUSY: in use.  -MF_EAGAIN: free, but in a cache, in transition, or part of a split block that may yet fold. */
 static int take_free(struct offline *o, bool take)
 {
-	mf_pfn_t pfn = o->r->config.start_pfn;
+	mf_pfn_t pfn = o->r->free_start;
 
 	while (pfn < o->r->config.end_pfn) {
 		struct mf_folio *folio = mf_pfn_folio(o->map, pfn);
@@ -129,7 +131,7 @@ static int offline_once(struct mf_map *map, const struct mf_region *r)
 	err = take_free(&o, false);
 	if (!err) {
 		take_free(&o, true);
-		o.zone->nr_present -= r->config.end_pfn - r->config.start_pfn;
+		o.zone->nr_present -= r->config.end_pfn - r->free_start;
 		if (o.zone->home != ZONE_NO_HOME && o.zone->home >= mf_round_down(r->config.start_pfn, map_block_frames(map, map->geo.top)) &&
 		    o.zone->home < r->config.end_pfn)
 			o.zone->home = ZONE_NO_HOME;

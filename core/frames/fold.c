@@ -28,8 +28,8 @@ static void finish(struct mf_map *map, unsigned node, struct mf_page *block, uin
 	if (map->machine->backing != MF_WINDOW_TABLES)
 		return;
 	pool_empty(map, node, &tables);
-	for (unsigned i = 0; i < MF_BLOCK_SLOTS && !own_hosts; i++)
-		pool_put(map, node, c.slot[i]);
+	if (!own_hosts)
+		pool_put_slots(map, node, c.slot, map->region[mf_word_region(word)]);
 }
 
 static struct mf_page *begin_fold_one(struct mf_zone *zone, uint64_t keep)

@@ -72,6 +72,16 @@ void pool_put(struct mf_map *map, unsigned node, mf_pfn_t pfn)
 	zone_unlock(zone);
 }
 
+void pool_put_slots(struct mf_map *map, unsigned node, const mf_pfn_t slot[MF_BLOCK_SLOTS], struct mf_region *r)
+{
+	if (reserve_holds(&r->reserve, slot[0])) {
+		reserve_put_slots(map, r, slot[0]);
+		return;
+	}
+	for (unsigned i = 0; i < MF_BLOCK_SLOTS; i++)
+		pool_put(map, node, slot[i]);
+}
+
 void pool_empty(struct mf_map *map, unsigned node, struct mf_bag *bag)
 {
 	while (bag->nr > 0)

@@ -75,21 +75,34 @@ static mf_pfn_t own_frame(struct unfold *u, const struct children *base)
 
 /* ---- Frames -------------------------------------------------------------------------------------------------------------- */
 
-static int frames_from_ram(struct unfold *u)
+static struct mf_region *region_of(const struct unfold *u)
 {
-	struct mf_map *map = u->map;
+	return u->map->region[mf_word_region(u->child_word)];
+}
+
+/* Slots of tier 0 from an altmap where there is one, everything else from RAM. */
+static int slots_from_outside(struct unfold *u)
+{
 	struct mf_bag bag = { 0 };
-	int err = ram_fill(map, u->zone->node, &bag, MF_BLOCK_SLOTS);
+	int err;
+
+	if (u->zone->source == MF_SOURCE_ALTMAP && u->c.tier == 0)
+		return reserve_take_slots(u->map, region_of(u), u->c.slot);
+	err = ram_fill(u->map, u->zone->node, &bag, MF_BLOCK_SLOTS);
+	for (unsigned i = 0; i < MF_BLOCK_SLOTS && !err; i++)
+		u->c.slot[i] = mf_bag_take(&bag);
+	return err;
+}
+
+static int frames_from_outside(struct unfold *u)
+{
+	int err = slots_from_outside(u);
 
 	if (err)
 		return err;
-	for (unsigned i = 0; i < MF_BLOCK_SLOTS; i++)
-		u->c.slot[i] = mf_bag_take(&bag);
-	err = ram_fill(map, u->zone->node, &u->frames, window_tables_needed(map, &u->c));
-	if (!err)
-		return 0;
-	for (unsigned i = 0; i < MF_BLOCK_SLOTS; i++)
-		ram_put(map, u->zone->node, 0, u->c.slot[i]);
+	err = ram_fill(u->map, u->zone->node, &u->frames, window_tables_needed(u->map, &u->c));
+	if (err)
+		pool_put_slots(u->map, u->zone->node, u->c.slot, region_of(u));
 	return err;
 }
 
@@ -148,7 +161,7 @@ static int frames_get(struct unfold *u)
 			frames_of_high_block(u);
 		return 0;
 	default:
-		return frames_from_ram(u);
+		return frames_from_outside(u);
 	}
 }
 
@@ -177,8 +190,7 @@ static void frames_return(struct unfold *u)
 	if (u->map->machine->backing != MF_WINDOW_TABLES)
 		return;
 	pool_empty(u->map, u->zone->node, &u->frames);
-	for (unsigned i = 0; i < MF_BLOCK_SLOTS; i++)
-		pool_put(u->map, u->zone->node, u->c.slot[i]);
+	pool_put_slots(u->map, u->zone->node, u->c.slot, region_of(u));
 }
 
 /* ---- Write, link, publish -------------------------------------------------------------------------------------------------- */
@@ -337,7 +349,7 @@ static int frames_for_used(struct unfold *u)
 	if (u->zone->source == MF_SOURCE_HOST)
 		return window_populate_host(u->map, &u->c);
 	if (u->zone->source != MF_SOURCE_SELF)
-		return frames_from_ram(u);
+		return frames_from_outside(u);
 	need = MF_BLOCK_SLOTS + window_tables_needed(u->map, &u->c);
 	u->pending = true;
 	pool_claim(u->zone, &u->frames, need, POOL_FROM_ANY);

@@ -10,11 +10,6 @@
  */
 #include "core/frames/zone.h"
 
-struct mf_zone *zone_of_word(const struct mf_map *map, uint64_t word)
-{
-	return map->zone[mf_word_zone(word)];
-}
-
 struct mf_page *zone_parent(const struct mf_zone *zone, unsigned tier, mf_pfn_t pfn)
 {
 	const struct mf_map *map = zone->map;
@@ -100,7 +95,7 @@ void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned ord
 	const struct mf_map *map = zone->map;
 	struct mf_page *parent = zone_parent(zone, tier, pfn);
 	uint64_t base = map_word_as(mf_page_word(map_record(map, tier, pfn)), MF_KIND_FREE);
-	unsigned order_max = parent ? map->geo.step * (tier + 1) - 1 : mf_log2(map->geo.span) - 1;
+	unsigned order_max = parent ? map->geo.step * (tier + 1) - 1 : mf_log2(map->geo.span);
 	int nr_children = children_in(zone, tier, order);
 
 	while (order < order_max && order < MF_ORDERS_MAX - 1) {

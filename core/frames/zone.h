@@ -100,7 +100,10 @@ void zone_end_change(struct mf_zone *zone, struct mf_page *block);
 /* The split record that counts the children of this tier around pfn; NULL when nothing above can fold. */
 struct mf_page *zone_parent(const struct mf_zone *zone, unsigned tier, mf_pfn_t pfn);
 
-struct mf_zone *zone_of_word(const struct mf_map *map, uint64_t word);
+static inline struct mf_zone *zone_of_word(const struct mf_map *map, uint64_t word)
+{
+	return map->zone[mf_word_zone(word)];
+}
 
 /* Blocks of the top tier fold in sets, unless the top is the lowest that can be split: then there are set-aside blocks only. */
 static inline bool zone_folds_in_sets(const struct mf_map *map, unsigned tier)
@@ -124,6 +127,8 @@ void pool_claim_locked(struct mf_zone *zone, struct mf_bag *bag, unsigned nr);
 /* A map frame, flushed and linked nowhere, goes back: to its pool, or to RAM when it came from there. */
 void pool_put(struct mf_map *map, unsigned node, mf_pfn_t pfn);
 void pool_empty(struct mf_map *map, unsigned node, struct mf_bag *bag);
+/* The same for the eight slots of a block's children; r: the block's region, whose reserve they may come from. */
+void pool_put_slots(struct mf_map *map, unsigned node, const mf_pfn_t slot[MF_BLOCK_SLOTS], struct mf_region *r);
 /* Records what a linked frame backs, if it has a record. */
 void pool_set_backs(struct mf_map *map, mf_pfn_t pfn, uint64_t backs, uintptr_t address);
 /* The same for the eight slots and for every table on the way to them that is still marked pending. */
@@ -169,46 +174,60 @@ static inline unsigned cache_capacity(unsigned kind)
 	return kind == 0 ? CACHE_BASES : CACHE_BLOCKS;
 }
 
-static inline struct zone_cache *cache_lock_own(struct mf_zone *zone)
+/* What the inline functions below leave to these: an empty or full cache, a drain that holds its lock, a caller that must be
+ * held on its CPU first. */
+struct mf_page *cache_get_slow(struct mf_zone *zone, unsigned kind);
+void cache_put_slow(struct mf_zone *zone, unsigned kind, struct mf_page *page);
+
+/* This CPU's cache, locked by one exchange; NULL: ask the slow function. */
+static inline struct zone_cache *cache_try_own(struct mf_zone *zone)
 {
 	struct mf_machine *m = zone->machine;
 	struct zone_cache *cache;
 
 	if (MF_UNLIKELY(m->ops->pin_cpu != NULL))
-		m->ops->pin_cpu(m);
+		return NULL;
 	cache = &zone->cache[m->ops->cpu(m)];
-	while (MF_UNLIKELY(!mf_lock_try(&cache->lock)))
-		m->ops->relax(m);
-	return cache;
+	return MF_LIKELY(__atomic_exchange_n(&cache->lock.held, 1, __ATOMIC_ACQUIRE) == 0) ? cache : NULL;
 }
-
-/* More into an empty cache from the normal lists; half of a full one to the lists.  The cache's lock held. */
-void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind);
-void cache_spill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind, unsigned keep);
 
 /* A block of tier `kind`: 0 base frames, 1 whole blocks of tier 1.  NULL: neither cache nor normal lists have one. */
 static inline struct mf_page *cache_get(struct mf_zone *zone, unsigned kind)
 {
-	struct zone_cache *cache = cache_lock_own(zone);
-	struct mf_page *page = NULL;
+	struct zone_cache *cache = cache_try_own(zone);
 
-	if (MF_UNLIKELY(cache->nr[kind] == 0))
-		cache_refill(zone, cache, kind);
-	if (MF_LIKELY(cache->nr[kind] > 0))
-		page = cache_stack(cache, kind)[--cache->nr[kind]];
-	mf_machine_unlock(zone->machine, &cache->lock);
-	return page;
+	if (MF_LIKELY(cache != NULL)) {
+		unsigned nr = cache->nr[kind];
+
+		if (MF_LIKELY(nr > 0)) {
+			struct mf_page *page = cache_stack(cache, kind)[nr - 1];
+
+			cache->nr[kind] = nr - 1;
+			mf_lock_release(&cache->lock);
+			return page;
+		}
+		mf_lock_release(&cache->lock);
+	}
+	return cache_get_slow(zone, kind);
 }
 
 /* Its word says free and cached already. */
 static inline void cache_put(struct mf_zone *zone, unsigned kind, struct mf_page *page)
 {
-	struct zone_cache *cache = cache_lock_own(zone);
+	struct zone_cache *cache = cache_try_own(zone);
 
-	if (MF_UNLIKELY(cache->nr[kind] == cache_capacity(kind)))
-		cache_spill(zone, cache, kind, cache_capacity(kind) / 2);
-	cache_stack(cache, kind)[cache->nr[kind]++] = page;
-	mf_machine_unlock(zone->machine, &cache->lock);
+	if (MF_LIKELY(cache != NULL)) {
+		unsigned nr = cache->nr[kind];
+
+		if (MF_LIKELY(nr < cache_capacity(kind))) {
+			cache_stack(cache, kind)[nr] = page;
+			cache->nr[kind] = nr + 1;
+			mf_lock_release(&cache->lock);
+			return;
+		}
+		mf_lock_release(&cache->lock);
+	}
+	cache_put_slow(zone, kind, page);
 }
 
 void cache_drain(struct mf_zone *zone);

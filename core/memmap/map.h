@@ -18,8 +18,24 @@ struct map_reader {
 	unsigned depth;
 };
 
+/*
+ * Frames at a region's start that are kept for its map (reserve.c); start == end when there are none.
+ * flat: taken while the region is added, larger leaves from the first aligned block up, slots from both ends.
+ * tiered: groups of eight, for one unfolded block each, on a stack under `lock`.
+ */
+struct reserve {
+	mf_pfn_t start, end;
+	mf_pfn_t low_next, low_end, leaf_next, high_next;
+	struct mf_lock lock;
+	unsigned nr_free;
+	uint32_t *group;
+};
+
 struct mf_region {
 	struct mf_region_config config;
+	struct reserve reserve;
+	uint64_t nr_flat_slots; /* slots of tier 0 that a flat region has under full blocks                      */
+	mf_pfn_t free_start;   /* first frame that was given to the allocator                                  */
 	enum mf_source source; /* as asked, or HOST where windows are the host's                              */
 	unsigned id;
 	unsigned zone;         /* index into map->zone                                                        */
@@ -59,7 +75,7 @@ struct mf_map {
 
 	struct mf_region *region[MF_REGIONS_MAX]; /* region_lock; entries are read by anyone who holds a block of it */
 	struct mf_zone *zone[MF_ZONES_MAX];       /* set once                                                    */
-	struct mf_zone *zone_of_node[MF_NODES_MAX]; /* set once: the node's first, which users are served from first */
+	struct mf_zone *zone_of_node[1 + MF_NODES_MAX]; /* set once: [1 + node], its first, which serves users first; [0]: MF_ANY_NODE */
 	unsigned nr_zones;         /* atomic: map_nr_zones()                                                    */
 
 	uint64_t epoch;            /* atomic: the current reader epoch, from 1                                  */
@@ -260,9 +276,14 @@ struct window_ensure {
 	uintptr_t start, end;
 	unsigned node;
 	bool leaves;
+	struct reserve *reserve; /* where the slots' frames come from; NULL: RAM                                */
 };
 MF_MUST_CHECK int window_ensure(struct mf_map *map, const struct window_ensure *want);
-void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node);
+void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct reserve *reserve);
+
+/* Sharing off (MF_MAP_PRIVATE_TABLES): every table that serves [start, end) becomes private, from RAM; and the reverse. */
+MF_MUST_CHECK int window_privatise(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node);
+void window_share(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node);
 
 /* table_lock serialises changes of the windows' tables.  It may be held across flushes and quiesce, never with a zone's lock. */
 void table_lock(struct mf_map *map);
@@ -273,6 +294,23 @@ void table_unlock(struct mf_map *map);
 /* region_lock: map->region stays as it is.  Above all other locks; never taken in a reader section. */
 void region_lock(struct mf_map *map);
 void region_unlock(struct mf_map *map);
+
+/* ---- reserve.c: frames of a region that are kept for its map ------------------------------------------------------------------------------ */
+
+/* Sets the reserve apart, of a region whose config, source, top and nr_flat_slots are known.  -MF_ENOMEM (also: an altmap
+ * that is too small for a flat region), -MF_EINVAL; nothing left behind. */
+MF_MUST_CHECK int reserve_init(struct mf_map *map, struct mf_region *r);
+void reserve_exit(struct mf_map *map, struct mf_region *r);
+static inline bool reserve_holds(const struct reserve *reserve, mf_pfn_t pfn)
+{
+	return reserve && pfn >= reserve->start && pfn < reserve->end;
+}
+/* flat, under region_lock: a frame for a slot (order 0), or the frames of a larger leaf.  untake gives back the last one taken. */
+MF_MUST_CHECK int reserve_take(struct reserve *reserve, unsigned order, mf_pfn_t *pfn);
+void reserve_untake(struct reserve *reserve, unsigned order, mf_pfn_t pfn);
+/* tiered: the slots of one block's children, eight frames in a row; -MF_ENOMEM when no group is left. */
+MF_MUST_CHECK int reserve_take_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t slot[MF_BLOCK_SLOTS]);
+void reserve_put_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t first);
 
 /* ---- fold.c: publishing -------------------------------------------------------------------------------------------------------------- */
 

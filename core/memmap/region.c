@@ -59,9 +59,15 @@ static int cover_walk(struct mf_map *map, struct mf_region *r, const struct cove
 	return err;
 }
 
+/* A tiered region's reserve is covered by itself, so that its blocks are records of their own. */
 static int region_cover(struct mf_map *map, struct mf_region *r, const struct cover *cover)
 {
-	return cover_walk(map, r, cover, map->geo.top, r->config.start_pfn, r->config.end_pfn);
+	mf_pfn_t middle = r->reserve.group ? r->reserve.end : r->config.start_pfn;
+	int err = 0;
+
+	if (middle > r->config.start_pfn)
+		err = cover_walk(map, r, cover, map->geo.top, r->config.start_pfn, middle);
+	return err ? err : cover_walk(map, r, cover, map->geo.top, middle, r->config.end_pfn);
 }
 
 static unsigned run_tier(const struct mf_region *r, unsigned tier)
@@ -74,15 +80,22 @@ static bool block_is_split(const struct mf_map *map, unsigned tier, mf_pfn_t blo
 	return mf_page_kind(map_record(map, tier, block)) == MF_KIND_SPLIT;
 }
 
+static bool has_flat_reserve(const struct mf_region *r)
+{
+	return r->top == 0 && r->reserve.end > r->reserve.start;
+}
+
 /* ---- Prepare: back the slots ------------------------------------------------------------------------------------------ */
 
-static int ensure_records(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+static int ensure_records(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end,
+			  struct reserve *reserve)
 {
 	struct window_ensure want = {
 		.start = (uintptr_t)map_record(map, tier, start),
 		.end = (uintptr_t)(map_record(map, tier, end - 1) + 1),
 		.node = r->config.node,
 		.leaves = r->config.layout == MF_LAYOUT_FLAT,
+		.reserve = reserve,
 	};
 
 	return window_ensure(map, &want);
@@ -93,9 +106,9 @@ static int prepare_run(struct mf_map *map, struct mf_region *r, unsigned tier, m
 	int err = 0;
 
 	if (tier == map->geo.top)
-		err = ensure_records(map, r, tier, start, end);
+		err = ensure_records(map, r, tier, start, end, NULL);
 	if (!err && tier > r->top)
-		err = ensure_records(map, r, r->top, start, end);
+		err = ensure_records(map, r, r->top, start, end, has_flat_reserve(r) ? &r->reserve : NULL);
 	return err;
 }
 
@@ -104,9 +117,9 @@ static int prepare_edge(struct mf_map *map, struct mf_region *r, unsigned tier, 
 	int err = 0;
 
 	if (tier == map->geo.top)
-		err = ensure_records(map, r, tier, block, block + map_block_frames(map, tier));
+		err = ensure_records(map, r, tier, block, block + map_block_frames(map, tier), NULL);
 	if (!err && !block_is_split(map, tier, block))
-		err = ensure_records(map, r, tier - 1, block, block + map_block_frames(map, tier));
+		err = ensure_records(map, r, tier - 1, block, block + map_block_frames(map, tier), NULL);
 	return err;
 }
 
@@ -123,8 +136,9 @@ static void write_run(struct mf_map *map, unsigned tier, mf_pfn_t start, mf_pfn_
 static int commit_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	unsigned at = run_tier(r, tier);
+	bool reserved = r->reserve.group && start < r->reserve.end;
 
-	write_run(map, at, start, end, map_region_word(r, MF_KIND_FREE, at));
+	write_run(map, at, start, end, map_region_word(r, reserved ? MF_KIND_RESERVED : MF_KIND_FREE, at));
 	if (at < tier)
 		write_run(map, tier, start, end,
 			  map_region_word(r, MF_KIND_SPLIT, tier) | map_word_child(at) | MF_FLAG_EDGE);
@@ -152,8 +166,46 @@ static int commit_leave_edge(struct mf_map *map, struct mf_region *r, unsigned t
 
 static int online_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
-	map->client->online(map, r, run_tier(r, tier), start, end);
+	start = mf_max(start, r->free_start);
+	if (start < end)
+		map->client->online(map, r, run_tier(r, tier), start, end);
 	return 0;
+}
+
+/* ---- A flat region on its own frames --------------------------------------------------------------------------------------- */
+
+static int count_slots(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	if (tier > r->top)
+		r->nr_flat_slots += (end - start) >> (map->machine->paging.page_shift - MF_DESCRIPTOR_SHIFT);
+	return 0;
+}
+
+/* The frames that back these records say so. */
+static int mark_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	uintptr_t va = (uintptr_t)map_record(map, 0, start), last = (uintptr_t)map_record(map, 0, end - 1);
+
+	for (; tier > 0 && va <= last; va += (uintptr_t)1 << map->machine->paging.page_shift) {
+		mf_pfn_t pfn = mf_pgtable_walk(&map->pgtable, va).pfn;
+		struct mf_page *page = map_record(map, 0, pfn);
+
+		page->mapping = map_backs_slot(0);
+		page->index = va;
+		map_set_word(page, map_region_word(r, MF_KIND_MAP, 0));
+	}
+	return 0;
+}
+
+static const struct cover count = { .run = count_slots };
+static const struct cover mark = { .run = mark_run };
+
+static void mark_reserve(struct mf_map *map, struct mf_region *r)
+{
+	if (!has_flat_reserve(r))
+		return;
+	write_run(map, 0, r->reserve.start, r->reserve.end, map_region_word(r, MF_KIND_RESERVED, 0));
+	(void)region_cover(map, r, &mark);
 }
 
 /* ---- Withdraw and trim ------------------------------------------------------------------------------------------------------ */
@@ -194,10 +246,10 @@ static int trim_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_p
 {
 	if (tier > r->top)
 		window_trim(map, (uintptr_t)map_record(map, r->top, start),
-			    (uintptr_t)(map_record(map, r->top, end - 1) + 1), r->config.node);
+			    (uintptr_t)(map_record(map, r->top, end - 1) + 1), r->config.node, &r->reserve);
 	if (tier == map->geo.top)
 		window_trim(map, (uintptr_t)map_record(map, tier, start),
-			    (uintptr_t)(map_record(map, tier, end - 1) + 1), r->config.node);
+			    (uintptr_t)(map_record(map, tier, end - 1) + 1), r->config.node, NULL);
 	return 0;
 }
 
@@ -208,9 +260,9 @@ static int trim_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_
 	if (block_is_split(map, tier, block))
 		return 0;
 	window_trim(map, (uintptr_t)map_record(map, tier - 1, block),
-		    (uintptr_t)(map_record(map, tier - 1, block + map_block_frames(map, tier) - 1) + 1), r->config.node);
+		    (uintptr_t)(map_record(map, tier - 1, block + map_block_frames(map, tier) - 1) + 1), r->config.node, NULL);
 	if (tier == map->geo.top)
-		window_trim(map, record, record + MF_DESCRIPTOR_SIZE, r->config.node);
+		window_trim(map, record, record + MF_DESCRIPTOR_SIZE, r->config.node, NULL);
 	return 0;
 }
 
@@ -240,13 +292,15 @@ static int config_check(const struct mf_map *map, const struct mf_region_config 
 		return -MF_E2BIG;
 	if (map->machine->backing == MF_WINDOW_HOST)
 		return 0;
-	if (c->source == MF_SOURCE_HOST || c->source == MF_SOURCE_ALTMAP)
+	if (c->source == MF_SOURCE_HOST)
 		return -MF_EOPNOTSUPP;
-	/* A table that stays private may not lie in a frame of a block that folds. */
-	if (c->source == MF_SOURCE_SELF && map->flags & MF_MAP_PRIVATE_TABLES)
-		return -MF_EOPNOTSUPP;
-	/* A flat region on its own frames would need a reserve at its start: docs/decisions/0004. */
-	return c->layout == MF_LAYOUT_FLAT && c->source == MF_SOURCE_SELF ? -MF_EOPNOTSUPP : 0;
+	if (c->source != MF_SOURCE_ALTMAP)
+		return 0;
+	/* A tiered reserve is whole blocks of tier 1. */
+	if (c->nr_altmap >= c->end_pfn - c->start_pfn ||
+	    (c->layout == MF_LAYOUT_TIERED && (c->start_pfn | c->nr_altmap) & (map_block_frames(map, 1) - 1)))
+		return -MF_EINVAL;
+	return 0;
 }
 
 /* A free number for the region; -MF_EEXIST when it overlaps another. */
@@ -277,6 +331,46 @@ void region_unlock(struct mf_map *map)
 	mf_lock_release(&map->region_lock);
 }
 
+/* Sharing off: every table under the region, in every window. */
+static int region_privatise(struct mf_map *map, const struct mf_region *r)
+{
+	int err = 0;
+
+	if (!(map->flags & MF_MAP_PRIVATE_TABLES) || map->machine->backing != MF_WINDOW_TABLES)
+		return 0;
+	for (unsigned tier = 0; tier <= map->geo.top && !err; tier++)
+		err = window_privatise(map, (uintptr_t)map_record(map, tier, r->config.start_pfn),
+				       (uintptr_t)(map_record(map, tier, r->config.end_pfn - 1) + 1), r->config.node);
+	return err;
+}
+
+static void region_share(struct mf_map *map, const struct mf_region *r)
+{
+	if (!(map->flags & MF_MAP_PRIVATE_TABLES) || map->machine->backing != MF_WINDOW_TABLES)
+		return;
+	for (unsigned tier = 0; tier <= map->geo.top; tier++)
+		window_share(map, (uintptr_t)map_record(map, tier, r->config.start_pfn),
+			     (uintptr_t)(map_record(map, tier, r->config.end_pfn - 1) + 1), r->config.node);
+}
+
+/* Slots, tables and reserve go back; nothing of the region is described any more. */
+static void region_unback(struct mf_map *map, struct mf_region *r)
+{
+	cover_all(map, r, &trim);
+	region_share(map, r);
+	reserve_exit(map, r);
+	map->machine->ops->meta_free(map->machine, r, sizeof(*r));
+}
+
+static int region_back(struct mf_map *map, struct mf_region *r)
+{
+	int err = map->client->zone_get(map, r->config.node, r->source, &r->zone);
+
+	if (!err)
+		err = region_privatise(map, r);
+	return err ? err : region_cover(map, r, &prepare);
+}
+
 static int region_add_locked(struct mf_map *map, const struct mf_region_config *config, unsigned *id)
 {
 	struct mf_machine *m = map->machine;
@@ -292,16 +386,20 @@ static int region_add_locked(struct mf_map *map, const struct mf_region_config *
 	r->id = *id;
 	r->source = m->backing == MF_WINDOW_HOST ? MF_SOURCE_HOST : config->source;
 	r->top = config->layout == MF_LAYOUT_FLAT ? 0 : config->top ? config->top : map->geo.top;
-	err = map->client->zone_get(map, config->node, r->source, &r->zone);
-	if (!err)
-		err = region_cover(map, r, &prepare);
+	(void)region_cover(map, r, &count);
+	err = reserve_init(map, r);
 	if (err) {
-		cover_all(map, r, &trim);
 		m->ops->meta_free(m, r, sizeof(*r));
+		return err;
+	}
+	err = region_back(map, r);
+	if (err) {
+		region_unback(map, r);
 		return err;
 	}
 	map->region[*id] = r;
 	cover_all(map, r, &commit);
+	mark_reserve(map, r);
 	cover_all(map, r, &online);
 	map_count(&map->nr_described, config->end_pfn - config->start_pfn);
 	return 0;
@@ -333,10 +431,9 @@ static int region_remove_locked(struct mf_map *map, unsigned id)
 		return err;
 	cover_all(map, r, &withdraw);
 	mf_quiesce(map);
-	cover_all(map, r, &trim);
 	map->region[id] = NULL;
 	__atomic_fetch_sub(&map->nr_described, r->config.end_pfn - r->config.start_pfn, __ATOMIC_RELAXED);
-	map->machine->ops->meta_free(map->machine, r, sizeof(*r));
+	region_unback(map, r);
 	return 0;
 }
 

@@ -58,10 +58,17 @@ struct mf_page *children_record(const struct mf_map *map, const struct children 
 	return slot + (index & ((1u << per_slot_shift) - 1));
 }
 
+/* As stores of a few registers: this is most of what an unfold costs. */
+static inline void write_record(struct mf_page *page, uint64_t word)
+{
+	page->word = word;
+	page->counts = 0;
+	map_clear_fields(page);
+}
+
 void children_write(struct mf_map *map, const struct children *c, uint64_t word)
 {
 	unsigned per_slot = (unsigned)(slot_bytes(map) >> MF_DESCRIPTOR_SHIFT);
-	const struct mf_page record = { .word = word };
 
 	if (!on_tables(map)) {
 		struct mf_page *page = children_record(map, c, 0);
@@ -72,14 +79,13 @@ void children_write(struct mf_map *map, const struct children *c, uint64_t word)
 		return;
 	}
 	for (unsigned i = 0; i < MF_BLOCK_SLOTS; i++) {
-		struct mf_page *page = mf_machine_frame(map->machine, c->slot[i]);
+		struct mf_page *page = mf_machine_frame(map->machine, c->slot[i]), *end = page + per_slot;
 
-		/* Four at a time, from registers: this loop is most of what an unfold costs. */
-		for (unsigned j = 0; j < per_slot; j += 4) {
-			page[j] = record;
-			page[j + 1] = record;
-			page[j + 2] = record;
-			page[j + 3] = record;
+		for (; page < end; page += 4) {
+			write_record(page, word);
+			write_record(page + 1, word);
+			write_record(page + 2, word);
+			write_record(page + 3, word);
 		}
 	}
 }
@@ -134,6 +140,19 @@ void window_unlink(struct mf_map *map, struct children *c, struct mf_bag *tables
 
 /* ---- Slots that live as long as a region --------------------------------------------------------------------------- */
 
+static int take_frames(struct mf_map *map, const struct window_ensure *want, unsigned order, mf_pfn_t *pfn)
+{
+	return want->reserve ? reserve_take(want->reserve, order, pfn) : ram_get(map, want->node, order, pfn);
+}
+
+static void untake_frames(struct mf_map *map, const struct window_ensure *want, unsigned order, mf_pfn_t pfn)
+{
+	if (want->reserve)
+		reserve_untake(want->reserve, order, pfn);
+	else
+		ram_put(map, want->node, order, pfn);
+}
+
 /* One larger leaf at va, zeroed.  False when it does not fit there or there is no block of frames for it. */
 static bool ensure_leaf(struct mf_map *map, const struct window_ensure *want, uintptr_t va, struct mf_bag *tables)
 {
@@ -145,26 +164,26 @@ static bool ensure_leaf(struct mf_map *map, const struct window_ensure *want, ui
 	if (!want->leaves || p->max_leaf_level < 1 || va & (span - 1) || va < want->start || want->end - va < span ||
 	    mf_pgtable_table(&map->pgtable, va, 0, &table))
 		return false;
-	if (ram_get(map, want->node, order, &pfn))
+	if (take_frames(map, want, order, &pfn))
 		return false;
 	__builtin_memset(mf_machine_frame(map->machine, pfn), 0, span);
 	if (mf_pgtable_map(&map->pgtable, va, 1, &pfn, 1, MF_PROT_WRITE, tables) == 0)
 		return true;
-	ram_put(map, want->node, order, pfn);
+	untake_frames(map, want, order, pfn);
 	return false;
 }
 
 static int ensure_slot(struct mf_map *map, const struct window_ensure *want, uintptr_t va, struct mf_bag *tables)
 {
 	mf_pfn_t pfn;
-	int err = ram_get(map, want->node, 0, &pfn);
+	int err = take_frames(map, want, 0, &pfn);
 
 	if (err)
 		return err;
 	__builtin_memset(mf_machine_frame(map->machine, pfn), 0, slot_bytes(map));
 	err = mf_pgtable_map(&map->pgtable, va, 0, &pfn, 1, MF_PROT_WRITE, tables);
 	if (err)
-		ram_put(map, want->node, 0, pfn);
+		untake_frames(map, want, 0, pfn);
 	return err;
 }
 
@@ -219,7 +238,8 @@ static bool slot_is_zero(const struct mf_map *map, uintptr_t va)
 }
 
 /* Unbacks what is backed of [start, end): whole slots and leaves that hold nothing any more. */
-static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
+static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node,
+			const struct reserve *reserve)
 {
 	unsigned levels = map->machine->paging.levels;
 	uintptr_t va = start;
@@ -244,7 +264,8 @@ static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsi
 		table_unlock(map);
 		window_flush(map, from, va - from, MF_FLUSH_TABLES);
 		for (unsigned i = 0; i < nr; i++)
-			ram_put(map, node, order[i], frame[i]);
+			if (!reserve_holds(reserve, frame[i]))
+				ram_put(map, node, order[i], frame[i]);
 		while (tables.nr > 0)
 			map->client->table_put(map, node, mf_bag_take(&tables));
 	}
@@ -256,12 +277,12 @@ static void trim_shared_slot(struct mf_map *map, uintptr_t slot, unsigned node)
 	if (!slot_is_zero(map, slot))
 		return;
 	if (on_tables(map))
-		trim_tables(map, slot, slot + slot_bytes(map), node);
+		trim_tables(map, slot, slot + slot_bytes(map), node, NULL);
 	else
 		map->machine->ops->host_discard(map->machine, (void *)slot, slot_bytes(map));
 }
 
-void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
+void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct reserve *reserve)
 {
 	uintptr_t first = mf_round_up(start, slot_bytes(map)), last = mf_round_down(end, slot_bytes(map));
 
@@ -272,9 +293,48 @@ void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned no
 	if (start < first)
 		trim_shared_slot(map, first - slot_bytes(map), node);
 	if (first < last && on_tables(map))
-		trim_tables(map, first, last, node);
+		trim_tables(map, first, last, node, reserve);
 	else if (first < last)
 		map->machine->ops->host_discard(map->machine, (void *)first, last - first);
 	if (last < end)
 		trim_shared_slot(map, last, node);
+}
+
+/* ---- Sharing off -------------------------------------------------------------------------------------------------------- */
+
+int window_privatise(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
+{
+	const struct mf_paging *p = &map->machine->paging;
+	uint64_t span = mf_pgtable_span(p, 1);
+	struct mf_bag tables = { 0 };
+	int err = 0;
+
+	for (uintptr_t va = mf_max(mf_round_down(start, span), map->geo.window[0]); va < end && !err;
+	     va = mf_round_down(va, span) + span) {
+		err = ram_fill(map, node, &tables, p->levels - 1);
+		if (err)
+			break;
+		table_lock(map);
+		err = mf_pgtable_privatise(&map->pgtable, va, &tables);
+		table_unlock(map);
+	}
+	ram_empty(map, node, &tables);
+	window_flush(map, start, end - start, MF_FLUSH_TABLES);
+	return err;
+}
+
+void window_share(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
+{
+	bool done = false;
+
+	while (!done) {
+		struct mf_bag tables = { 0 };
+
+		table_lock(map);
+		done = mf_pgtable_share(&map->pgtable, start, end, &tables);
+		table_unlock(map);
+		window_flush(map, start, end - start, MF_FLUSH_TABLES);
+		while (tables.nr > 0)
+			map->client->table_put(map, node, mf_bag_take(&tables));
+	}
 }
