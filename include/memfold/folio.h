@@ -167,7 +167,8 @@ static inline uint64_t mf_folio_flags(const struct mf_folio *folio)
 /*
  * Splits a folio into folios of a lower order, each with count 1 and the owner, index and flags of the first (index
  * grows by frames); private_data stays with the first.  Crossing a tier unfolds blocks that are in use, from a source outside them.
- * Needs: the caller is the sole holder (count 1, no pins, no maps).  Gives: references to all; the first in place of the old.
+ * Needs: the caller is the sole holder (count 1, no pins, no maps) and has it on no list.  Gives: references to all; the
+ * first in place of the old.
  * Fails, nothing changed: -MF_EINVAL (order not lower), -MF_EBUSY (other holders, pins or maps), -MF_ENOMEM (no frame for the slots).
  * May: wait, flush.
  */
@@ -175,7 +176,7 @@ MF_API MF_MUST_CHECK int mf_folio_split(struct mf_map *map, struct mf_folio *fol
 
 /*
  * The reverse: the folios that lie in [pfn, pfn + 2^order) become one of count 1, with the owner, index, private_data and flags of the first.
- * Needs: the caller is the sole holder of every one of them; they cover the range exactly, in one region.
+ * Needs: the caller is the sole holder of every one of them and has none on a list; they cover the range exactly, in one region.
  * Fails, nothing changed: -MF_EINVAL (pfn not aligned, order too large), -MF_EBUSY (a part is free, held by others, pinned or mapped, is a map frame, or of another owner).
  * May: wait, flush.
  */
@@ -184,7 +185,7 @@ MF_API MF_MUST_CHECK int mf_folio_merge(struct mf_map *map, mf_pfn_t pfn, unsign
 /* ---- Iteration ------------------------------------------------------------------------------------------------------------------------------ */
 
 /*
- * The first folio in use at or after pfn and before end_pfn, from above, whole blocks in one step; NULL when there is none.
+ * The first folio in use that covers pfn or follows it, before end_pfn; from above, whole blocks in one step; NULL when there is none.
  * Takes no reference: use mf_pfn_try_get() on what it gives.  *next_pfn is where to go on.
  */
 MF_API struct mf_folio *mf_folio_next(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end_pfn, mf_pfn_t *next_pfn);
