@@ -43,7 +43,8 @@ LIB_SRC := $(CORE_SRC) $(sort $(wildcard machines/sim/*.c machines/linux/*.c))
 CLI_SRC := $(sort $(wildcard cli/*.c))
 EXAMPLE_SRC := $(sort $(wildcard examples/*.c))
 TEST_LIB_SRC := $(sort $(wildcard tests/lib/*.c))
-TEST_SRC := $(sort $(foreach kind,unit contract laws model race,$(wildcard tests/$(kind)/test_*.c tests/$(kind)/*_child.c)))
+TEST_KINDS := unit contract laws model failure race
+TEST_SRC := $(sort $(foreach kind,$(TEST_KINDS),$(wildcard tests/$(kind)/test_*.c tests/$(kind)/*_child.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 TEST_SCRIPTS := $(sort $(wildcard tests/*/t_*.sh))
 HEADERS := $(sort $(wildcard include/memfold/*.h))
@@ -71,11 +72,11 @@ release_tests := model
 
 debug_cc = $(CC)
 debug_flags := -O1 -DMF_DEBUG
-debug_tests := unit contract laws model race
+debug_tests := unit contract laws model failure race
 
 asan_cc = $(CC)
 asan_flags := -O1 -DMF_DEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-asan_tests := unit contract laws model
+asan_tests := unit contract laws model failure
 
 tsan_cc = $(CLANG)
 tsan_flags := -O1 -DMF_DEBUG -fsanitize=thread

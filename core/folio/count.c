@@ -72,11 +72,22 @@ struct mf_folio *mf_pfn_try_pin(struct mf_map *map, mf_pfn_t pfn)
 	return try_take(map, &(struct lookup){ .pfn = pfn }, COUNT_PIN);
 }
 
+/* Refused, or a contract broken: what mf_folio_pin() has added goes again. */
+static __attribute__((noinline, cold)) int pin_undo(struct mf_folio *folio, uint64_t old)
+{
+	__atomic_fetch_sub(&folio->page.counts, COUNT_PIN, __ATOMIC_RELAXED);
+	MF_PANIC_IF((uint32_t)old == 0, "memfold: a folio at %p is pinned that the caller does not hold.", (void *)folio);
+	return -MF_EOVERFLOW;
+}
+
+/* One unconditional add: the caller holds a reference, and MF_COUNT_MAX leaves room for those who undo theirs. */
 int mf_folio_pin(struct mf_folio *folio)
 {
-	MF_PANIC_IF(mf_folio_refcount(folio) == 0, "memfold: a folio at %p is pinned that the caller does not hold.",
-		    (void *)folio);
-	return counts_try_add(&folio->page, COUNT_PIN) ? 0 : -MF_EOVERFLOW;
+	uint64_t old = __atomic_fetch_add(&folio->page.counts, COUNT_PIN, __ATOMIC_ACQUIRE);
+
+	if (MF_UNLIKELY((uint32_t)old - 1 >= MF_COUNT_MAX - 1))
+		return pin_undo(folio, old);
+	return 0;
 }
 
 bool mf_folio_freeze(struct mf_folio *folio, uint32_t expected)
@@ -138,5 +149,11 @@ int mf_folio_map_frames(struct mf_folio *folio, uint32_t nr_frames)
 
 void mf_folio_unmap_frames(struct mf_folio *folio, uint32_t nr_frames)
 {
+	int32_t whole = mf_folio_whole_mapcount(folio), old = __atomic_load_n(&folio->page.mapcount, __ATOMIC_RELAXED);
+
+	/* Whole mappings enter the sum first and leave it last, so the sum is never below them. */
+	MF_PANIC_IF(nr_frames <= (uint32_t)old && old - (int32_t)nr_frames < whole,
+		    "memfold: %u frames of the folio at %p are unmapped, but %d of its %d mappings are of the whole.", nr_frames,
+		    (void *)folio, whole, old);
 	map_count_sub(folio, &folio->page.mapcount, nr_frames);
 }

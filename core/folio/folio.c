@@ -27,11 +27,8 @@ static unsigned node_distance(unsigned a, unsigned b)
 /* From the caches first: base frames and whole blocks of tier 1. */
 static int alloc_from_zone(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page)
 {
-	if (order == 0 || order == zone->map->geo.step) {
-		*page = cache_get(zone, order != 0);
-		if (*page)
-			return 0;
-	}
+	if ((order == 0 || order == zone->map->geo.step) && cache_get(zone, order != 0, page))
+		return 0;
 	return zone_alloc(zone, order, alloc_flags, page);
 }
 
@@ -62,8 +59,10 @@ static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, un
 {
 	struct mf_page *page;
 	uint64_t word;
-	int err;
+	int err = map_permit(map);
 
+	if (err)
+		return err;
 	if (order >= MF_ORDERS_MAX || node < MF_ANY_NODE || node >= MF_NODES_MAX ||
 	    alloc_flags > MF_ALLOC_FLAGS_ALL)
 		return -MF_EINVAL;
@@ -89,10 +88,13 @@ static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, un
 static inline int alloc_at_hand(struct mf_zone *zone, unsigned kind, unsigned order, unsigned alloc_flags,
 				struct mf_folio **folio)
 {
-	struct mf_page *page = cache_get(zone, kind);
+	struct mf_machine *m = zone->machine;
+	struct mf_page *page;
 	uint64_t word;
 
-	if (MF_UNLIKELY(page == NULL))
+	if (MF_UNLIKELY(m->ops->may_use && !m->ops->may_use(m)))
+		return -MF_EPERM;
+	if (MF_UNLIKELY(!cache_get(zone, kind, &page)))
 		return alloc_slow(zone->map, (int)zone->node, order, alloc_flags, folio);
 	word = mf_page_word(page);
 	MF_ASSERT((word & ~MAP_WORD_IDENTITY) == CACHED_WORD);
@@ -117,8 +119,6 @@ int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_
 {
 	struct mf_zone *zone = NULL;
 
-	if (MF_UNLIKELY(map_permit(map)))
-		return -MF_EPERM;
 	if (MF_LIKELY((unsigned)node + 1 <= MF_NODES_MAX && alloc_flags <= MF_ALLOC_FLAGS_ALL))
 		zone = __atomic_load_n(&map->zone_of_node[(unsigned)node + 1], __ATOMIC_ACQUIRE);
 	if (MF_LIKELY(zone != NULL)) {
@@ -150,13 +150,18 @@ static _Noreturn __attribute__((noinline, cold)) void panic_not_freeable(const s
 	mf_panic("memfold: the folio at pfn %llu is freed while it is mapped %d times.", pfn, page->mapcount);
 }
 
-/* Everything but the word and the counts becomes zero, the word "free".  Counts 0, contract checked. */
+/* What the owner kept in the record; its counts are 0 and stay as they are, since anyone may read them. */
+static inline void forget_owner(struct mf_page *page)
+{
+	char *from = (char *)page + offsetof(struct mf_page, list);
+
+	__builtin_memset(from, 0, sizeof(*page) - offsetof(struct mf_page, list));
+}
+
+/* Needs: the contract of mf_folio_free_frozen() checked. */
 static inline void free_to_cache(struct mf_map *map, struct mf_page *page, uint64_t word, unsigned kind)
 {
-	page->list = (struct mf_list){ 0 };
-	page->mapping = 0;
-	page->index = 0;
-	page->private_data = 0;
+	forget_owner(page);
 	map_set_word(page, (word & MAP_WORD_IDENTITY) | CACHED_WORD);
 	cache_put(zone_of_word(map, word), kind, page);
 }
@@ -173,7 +178,7 @@ static __attribute__((noinline)) void free_any(struct mf_map *map, struct mf_pag
 		free_to_cache(map, page, word, tier);
 		return;
 	}
-	map_clear_fields(page);
+	forget_owner(page);
 	for (uint64_t i = 0; i < (uint64_t)1 << (order - map->geo.shift[tier]); i++)
 		map_set_word(&page[i], map_word_as(word, MF_KIND_FREE));
 	zone_free(zone_of_word(map, word), page, order);

@@ -54,7 +54,7 @@ static bool fold_for(struct mf_zone *zone, unsigned order)
 			return true;
 	}
 	if (nr == 0 || order >= g->shift[g->top])
-		nr += fold_set(zone);
+		nr += fold_set(zone, 0);
 	return nr > 0;
 }
 
@@ -149,13 +149,13 @@ void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order)
 
 static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 {
-	uint64_t nr = 0, more;
+	uint64_t nr = 0, more, keep = flags == MF_FOLD_KEEP ? 1 : 0;
 
 	cache_drain(zone);
-	while (fold_one(zone, flags == MF_FOLD_KEEP ? 1 : 0))
+	while (fold_one(zone, keep))
 		nr++;
 	do {
-		more = fold_set(zone);
+		more = fold_set(zone, keep);
 		nr += more;
 	} while (more);
 	return nr;

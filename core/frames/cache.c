@@ -136,6 +136,8 @@ void stock_fill_locked(struct mf_zone *zone)
 		struct mf_page *page = zone_take(zone, ZONE_NORMAL, 0);
 
 		if (!page)
+			page = zone_take(zone, ZONE_HOME, 0);
+		if (!page)
 			break;
 		set_cached(page);
 		zone->stock[zone->nr_stock++] = page;

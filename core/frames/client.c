@@ -55,7 +55,9 @@ static int client_zone_get(struct mf_map *map, unsigned node, enum mf_source sou
 	unsigned i;
 
 	for (i = 0; i < map->nr_zones; i++) {
-		if (map->zone[i]->node == node && map->zone[i]->source == source) {
+		/* An altmap serves its own region only, so its zone is for one region at a time. */
+		if (map->zone[i]->node == node && map->zone[i]->source == source &&
+		    (source != MF_SOURCE_ALTMAP || map->zone[i]->nr_present == 0)) {
 			*id = i;
 			return 0;
 		}
@@ -224,7 +226,10 @@ int mf_map_destroy(struct mf_map *map)
 int mf_zone_info(struct mf_map *map, unsigned id, struct mf_zone_info *info)
 {
 	struct mf_zone *zone;
+	int err = map_permit(map);
 
+	if (err)
+		return err;
 	if (id >= map_nr_zones(map))
 		return -MF_ENOENT;
 	zone = map->zone[id];
@@ -237,7 +242,7 @@ int mf_zone_info(struct mf_map *map, unsigned id, struct mf_zone_info *info)
 	info->nr_pool_idle = zone->area[ZONE_POOL].nr_frames;
 	info->nr_set_aside = zone->nr_set_aside;
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
-		info->nr_foldable[tier] = zone->nr_foldable[tier];
+		info->nr_foldable[tier] = tier == zone->map->geo.top ? set_count_idle_locked(zone) : zone->nr_foldable[tier];
 		for (unsigned class = 0; class < ZONE_NR_CLASSES; class++)
 			for (unsigned order = 0; order < MF_ORDERS_MAX; order++)
 				for (struct mf_list *l = zone->area[class].list[tier][order].next;

@@ -148,22 +148,70 @@ static bool claims_allow(const struct mf_map *map, const struct mf_page *block, 
 
 /* ---- The decision, under table_lock and the zone's lock ----------------------------------------------------------------------- */
 
-static void choose_all(struct set *s)
+static bool block_is_idle(const struct mf_page *block)
 {
-	struct mf_zone *zone = s->zone;
+	return block->nr_free + block->nr_map == block->capacity;
+}
+
+static bool top_is_idle(const struct mf_page *top)
+{
+	return top->nr_free + top->private_data == top->capacity;
+}
+
+/* Every top block counts its idle set-aside children. */
+static void count_idle_children(struct mf_zone *zone)
+{
 	struct mf_page *page, *next;
 
 	set_for_each(page, next, &zone->split_top)
 		page->private_data = 0;
-	set_for_each(page, next, &zone->set_aside) {
-		if (page->nr_free + page->nr_map != page->capacity)
-			continue;
-		choose(page);
-		top_of(s->map, mf_page_to_pfn(s->map, page))->private_data++;
-	}
+	set_for_each(page, next, &zone->set_aside)
+		if (block_is_idle(page))
+			top_of(zone->map, mf_page_to_pfn(zone->map, page))->private_data++;
+}
+
+uint64_t set_count_idle_locked(struct mf_zone *zone)
+{
+	struct mf_page *page, *next;
+	uint64_t nr = 0;
+
+	count_idle_children(zone);
 	set_for_each(page, next, &zone->split_top)
-		if (page->nr_free + page->private_data == page->capacity)
+		nr += top_is_idle(page);
+	return nr;
+}
+
+static void choose_all(struct set *s, uint64_t keep)
+{
+	struct mf_zone *zone = s->zone;
+	struct mf_page *page, *next;
+
+	count_idle_children(zone);
+	set_for_each(page, next, &zone->set_aside)
+		if (block_is_idle(page))
 			choose(page);
+	set_for_each(page, next, &zone->split_top) {
+		if (!top_is_idle(page))
+			continue;
+		/* The blocks of one that is kept may fold for themselves. */
+		if (keep > 0)
+			keep--;
+		else
+			choose(page);
+	}
+}
+
+/* Could any top block fold?  Only its tables may move to RAM; a zone that is merely full should not ask for any. */
+static bool top_may_fold(struct mf_zone *zone)
+{
+	struct mf_page *page, *next;
+	bool may = false;
+
+	zone_lock(zone);
+	set_for_each(page, next, &zone->split_top)
+		may |= page->nr_free + zone->nr_set_aside >= page->capacity;
+	zone_unlock(zone);
+	return may;
 }
 
 static void drop_block(struct set *s, struct mf_page *block)
@@ -368,7 +416,7 @@ static void release_all(struct set *s)
 	zone_unlock(zone);
 }
 
-uint64_t fold_set(struct mf_zone *zone)
+uint64_t fold_set(struct mf_zone *zone, uint64_t keep)
 {
 	struct mf_map *map = zone->map;
 	struct set s = { .map = map, .zone = zone };
@@ -377,11 +425,11 @@ uint64_t fold_set(struct mf_zone *zone)
 	mf_list_init(&s.tops);
 	mf_list_init(&s.blocks);
 	mf_list_init(&s.later);
-	if (map->machine->backing == MF_WINDOW_TABLES)
+	if (map->machine->backing == MF_WINDOW_TABLES && top_may_fold(zone))
 		(void)!ram_fill(map, zone->node, &s.spare, SET_RAM_MAX); /* none is fine: tables move within the pool */
 	table_lock(map);
 	zone_lock(zone);
-	choose_all(&s);
+	choose_all(&s, keep);
 	while (drop_some(&s, &nr_moves))
 		;
 	take_all(&s);

@@ -159,8 +159,10 @@ void fold_used(struct mf_zone *zone, struct mf_page *block, uint64_t word);
 
 /* ---- set.c --------------------------------------------------------------------------------------------------------------------- */
 
-/* Folds every top block, and every set-aside block, that can be folded; how many. */
-uint64_t fold_set(struct mf_zone *zone);
+/* Folds every set-aside block, and every top block but `keep`, that can be folded; how many. */
+uint64_t fold_set(struct mf_zone *zone, uint64_t keep);
+/* Split top blocks without users; under the zone's lock. */
+uint64_t set_count_idle_locked(struct mf_zone *zone);
 
 /* ---- cache.c ------------------------------------------------------------------------------------------------------------------- */
 
@@ -179,44 +181,45 @@ static inline unsigned cache_capacity(unsigned kind)
 struct mf_page *cache_get_slow(struct mf_zone *zone, unsigned kind);
 void cache_put_slow(struct mf_zone *zone, unsigned kind, struct mf_page *page);
 
-/* This CPU's cache, locked by one exchange; NULL: ask the slow function. */
-static inline struct zone_cache *cache_try_own(struct mf_zone *zone)
+/* This CPU's cache, locked by one exchange; false: ask the slow function. */
+static inline bool cache_try_own(struct mf_zone *zone, struct zone_cache **own)
 {
 	struct mf_machine *m = zone->machine;
-	struct zone_cache *cache;
+	unsigned cpu;
 
 	if (MF_UNLIKELY(m->ops->pin_cpu != NULL))
-		return NULL;
-	cache = &zone->cache[m->ops->cpu(m)];
-	return MF_LIKELY(__atomic_exchange_n(&cache->lock.held, 1, __ATOMIC_ACQUIRE) == 0) ? cache : NULL;
+		return false;
+	cpu = m->ops->cpu(m);
+	*own = &zone->cache[cpu];
+	return __atomic_exchange_n(&(*own)->lock.held, 1, __ATOMIC_ACQUIRE) == 0;
 }
 
-/* A block of tier `kind`: 0 base frames, 1 whole blocks of tier 1.  NULL: neither cache nor normal lists have one. */
-static inline struct mf_page *cache_get(struct mf_zone *zone, unsigned kind)
+/* A block of tier `kind`: 0 base frames, 1 whole blocks of tier 1.  false: neither cache nor normal lists have one. */
+static inline bool cache_get(struct mf_zone *zone, unsigned kind, struct mf_page **page)
 {
-	struct zone_cache *cache = cache_try_own(zone);
+	struct zone_cache *cache;
 
-	if (MF_LIKELY(cache != NULL)) {
+	if (MF_LIKELY(cache_try_own(zone, &cache))) {
 		unsigned nr = cache->nr[kind];
 
 		if (MF_LIKELY(nr > 0)) {
-			struct mf_page *page = cache_stack(cache, kind)[nr - 1];
-
+			*page = cache_stack(cache, kind)[nr - 1];
 			cache->nr[kind] = nr - 1;
 			mf_lock_release(&cache->lock);
-			return page;
+			return true;
 		}
 		mf_lock_release(&cache->lock);
 	}
-	return cache_get_slow(zone, kind);
+	*page = cache_get_slow(zone, kind);
+	return *page != NULL;
 }
 
 /* Its word says free and cached already. */
 static inline void cache_put(struct mf_zone *zone, unsigned kind, struct mf_page *page)
 {
-	struct zone_cache *cache = cache_try_own(zone);
+	struct zone_cache *cache;
 
-	if (MF_LIKELY(cache != NULL)) {
+	if (MF_LIKELY(cache_try_own(zone, &cache))) {
 		unsigned nr = cache->nr[kind];
 
 		if (MF_LIKELY(nr < cache_capacity(kind))) {

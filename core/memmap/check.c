@@ -222,6 +222,8 @@ static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t p
 	return check_fail(b->c->violation, "M3", first, "a slot of tier %u is backed, but no block above it is split", tier);
 }
 
+static const char *const laws[] = { "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8" };
+
 static int check_tables(struct check *c, struct mf_map *map)
 {
 	struct backed b = { c, map };
@@ -231,8 +233,9 @@ static int check_tables(struct check *c, struct mf_map *map)
 	if (map->machine->backing != MF_WINDOW_TABLES)
 		return 0;
 	broken = mf_pgtable_check(&map->pgtable, text, sizeof(text));
+	/* A sentence that begins with the law: "M8: ..." */
 	if (broken)
-		return check_fail(c->violation, "M6", 0, "%s", broken);
+		return check_fail(c->violation, laws[broken[1] - '1'], 0, "%s", broken + 4);
 	return mf_pgtable_for_each(&map->pgtable, check_backed, &b);
 }
 

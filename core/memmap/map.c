@@ -98,6 +98,8 @@ static void geometry_place(struct mf_map *map, uintptr_t base)
 		base += (g->span >> g->shift[tier]) << MF_DESCRIPTOR_SHIFT;
 	}
 	g->parent_add = g->window[1] - (g->window[0] >> g->step);
+	g->top_window = g->window[g->top];
+	g->top_shift = g->shift[g->top];
 }
 
 static int tables_init(struct mf_map *map, enum mf_pgtable_flags flags)

@@ -402,6 +402,9 @@ static int region_add_locked(struct mf_map *map, const struct mf_region_config *
 	mark_reserve(map, r);
 	cover_all(map, r, &online);
 	map_count(&map->nr_described, config->end_pfn - config->start_pfn);
+	mf_log(MF_LOG_INFO, "memfold: region %u added: pfn %llu to %llu, node %u, %s, source %s", *id,
+	       (unsigned long long)config->start_pfn, (unsigned long long)config->end_pfn, config->node,
+	       mf_layout_name(config->layout), mf_source_name(r->source));
 	return 0;
 }
 
@@ -432,6 +435,8 @@ static int region_remove_locked(struct mf_map *map, unsigned id)
 	cover_all(map, r, &withdraw);
 	mf_quiesce(map);
 	map->region[id] = NULL;
+	mf_log(MF_LOG_INFO, "memfold: region %u removed: pfn %llu to %llu", id, (unsigned long long)r->config.start_pfn,
+	       (unsigned long long)r->config.end_pfn);
 	__atomic_fetch_sub(&map->nr_described, r->config.end_pfn - r->config.start_pfn, __ATOMIC_RELAXED);
 	region_unback(map, r);
 	return 0;
@@ -453,7 +458,10 @@ int mf_region_info(const struct mf_map *map, unsigned id, struct mf_region_info 
 {
 	struct mf_map *locked = (struct mf_map *)(uintptr_t)map; /* nothing but the lock changes */
 	const struct mf_region *r;
+	int err = map_permit(map);
 
+	if (err)
+		return err;
 	region_lock(locked);
 	r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
 	if (r) {

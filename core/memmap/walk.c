@@ -89,6 +89,9 @@ static int count_record(void *ctx, struct mf_map *map, const struct map_visit *a
 	case MF_KIND_MAP:
 		stats->nr_map += at->nr_frames;
 		break;
+	case MF_KIND_RESERVED:
+		stats->nr_reserved += at->nr_frames;
+		break;
 	case MF_KIND_HOLE:
 		stats->nr_hole += at->nr_frames;
 		break;

@@ -99,6 +99,15 @@ static inline bool mf_word_is_tail(uint64_t word)
 	return word & 1;
 }
 
+/* Is it a record that answers for its block: not zero, no tail, not split?  One bit test on the low five bits. */
+static inline bool mf_word_answers(uint64_t word)
+{
+	const uint32_t answering = 0x55555555u & ~(1u << (MF_KIND_NONE << MF_WORD_KIND_SHIFT)) &
+				   ~(1u << (MF_KIND_SPLIT << MF_WORD_KIND_SHIFT));
+
+	return answering >> (word & 31) & 1;
+}
+
 static inline enum mf_kind mf_word_kind(uint64_t word)
 {
 	return (enum mf_kind)(word >> MF_WORD_KIND_SHIFT & 15);
@@ -193,6 +202,8 @@ struct mf_geometry {
 	unsigned step;                    /* b = log2(P) - 3: tier t blocks are 2^(b*t) frames                     */
 	unsigned top;                     /* the top tier                                                         */
 	mf_pfn_t span;                    /* pfns lie in [0, span)                                                */
+	uintptr_t top_window;             /* window[top] and shift[top] again: lookups need them without a detour   */
+	unsigned top_shift;
 	uintptr_t window[MF_TIERS_MAX];   /* W_t                                                                  */
 	uint8_t shift[MF_TIERS_MAX];      /* b * t                                                                */
 };
@@ -241,26 +252,29 @@ static inline mf_pfn_t mf_page_to_pfn(const struct mf_map *map, const struct mf_
 static inline struct mf_folio *mf_pfn_folio(const struct mf_map *map, mf_pfn_t pfn)
 {
 	const struct mf_geometry *g = mf_map_geometry(map);
-	unsigned tier = g->top;
 	uintptr_t a;
 	uint64_t word;
 
 	if (MF_UNLIKELY(pfn >= g->span))
 		return NULL;
 	for (;;) {
-		a = (uintptr_t)mf_geometry_descriptor(g, tier, pfn);
+		a = g->top_window + ((pfn >> g->top_shift) << MF_DESCRIPTOR_SHIFT);
 		word = mf_page_word((const struct mf_page *)a);
-		if (MF_UNLIKELY(word == 0)) {
-			if (tier == g->top)
-				return NULL;
-			tier = g->top; /* a fold overtook us: start again */
-			continue;
-		}
-		if (mf_word_is_tail(word))
-			return (struct mf_folio *)(a & word);
-		if (MF_LIKELY(mf_word_kind(word) != MF_KIND_SPLIT))
+		if (MF_LIKELY(mf_word_answers(word)))
 			return (struct mf_folio *)a;
-		tier = mf_word_child(word);
+		if (word == 0)
+			return NULL;
+		while (!mf_word_is_tail(word)) {
+			a = (uintptr_t)mf_geometry_descriptor(g, mf_word_child(word), pfn);
+			word = mf_page_word((const struct mf_page *)a);
+			if (MF_LIKELY(mf_word_answers(word)))
+				return (struct mf_folio *)a;
+			if (MF_UNLIKELY(word == 0))
+				break;
+		}
+		if (MF_LIKELY(word != 0))
+			return (struct mf_folio *)(a & word);
+		/* A fold overtook us: start again. */
 	}
 }
 
@@ -277,17 +291,21 @@ static inline struct mf_folio *mf_page_folio(const struct mf_map *map, const str
 	uintptr_t a = (uintptr_t)page;
 	uint64_t word = mf_page_word(page);
 
-	while (MF_UNLIKELY(word == 0)) {
-		if (a >= g->window[g->top])
+	if (MF_LIKELY(word != 0))
+		return (struct mf_folio *)(mf_word_is_tail(word) ? a & word : a);
+	do {
+		if (a >= g->top_window)
 			return NULL;
 		a = ((a >> g->step) & ~(uintptr_t)(MF_DESCRIPTOR_SIZE - 1)) + g->parent_add;
 		word = mf_page_word((const struct mf_page *)a);
-		/* Zero below and split above at once: an unfold or fold overtook us, or the answer lies below `page`
-		 * (a tier that this region does not use).  From above the answer is found in either case. */
-		if (MF_UNLIKELY((word & MF_WORD_KIND_MASK) == (uint64_t)MF_KIND_SPLIT << MF_WORD_KIND_SHIFT))
-			return mf_pfn_folio(map, mf_page_to_pfn(map, page));
-	}
-	return (struct mf_folio *)(mf_word_is_tail(word) ? a & word : a);
+		if (MF_LIKELY(mf_word_answers(word)))
+			return (struct mf_folio *)a;
+		if (mf_word_is_tail(word))
+			return (struct mf_folio *)(a & word);
+	} while (word == 0);
+	/* Zero below and split above at once: an unfold or fold overtook us, or the answer lies below `page`
+	 * (a tier that this region does not use).  From above the answer is found in either case. */
+	return mf_pfn_folio(map, mf_page_to_pfn(map, page));
 }
 
 /* Is there memory (of any kind but a hole) at pfn?  Without section tables: the windows say so. */
@@ -305,9 +323,7 @@ static inline enum mf_kind mf_page_kind(const struct mf_page *page)
 
 enum mf_map_flags {
 	MF_MAP_SHARE_TABLES = 0,
-	/* A table that was made private stays so until the map ends: for comparison with systems that share none.  Source self
-	 * is -MF_EOPNOTSUPP then. */
-	MF_MAP_PRIVATE_TABLES = 1,
+	MF_MAP_PRIVATE_TABLES = 1, /* no shared tables under regions: for comparison with systems that share none      */
 };
 
 struct mf_map_config {
@@ -386,7 +402,7 @@ struct mf_map_stats {
 	uint64_t nr_ram;             /* frames obtained from source RAM, the root included                       */
 	uint64_t nr_pool_idle;       /* frames of set-aside blocks that nobody uses                              */
 	uint64_t nr_set_aside;       /* set-aside blocks                                                        */
-	uint64_t nr_free, nr_used, nr_map, nr_hole; /* frames by what they are                                   */
+	uint64_t nr_free, nr_used, nr_map, nr_reserved, nr_hole; /* frames by what they are                      */
 	uint64_t nr_split[MF_TIERS_MAX];            /* split blocks by tier                                      */
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX]; /* since creation, by the block's tier             */
 	uint64_t flushes, quiesces, tables_moved;   /* since creation                                           */
