@@ -64,7 +64,7 @@ static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, un
 	if (err)
 		return err;
 	if (order >= MF_ORDERS_MAX || node < MF_ANY_NODE || node >= MF_NODES_MAX ||
-	    alloc_flags > MF_ALLOC_FLAGS_ALL)
+	    alloc_flags > MF_ALLOC_FLAGS_ALL || (node == MF_ANY_NODE && alloc_flags & MF_ALLOC_THIS_NODE))
 		return -MF_EINVAL;
 	err = alloc_from_zones(map, node, order, alloc_flags, &page);
 	if (err)

@@ -244,7 +244,10 @@ enum mf_log_level { MF_LOG_ERROR, MF_LOG_WARNING, MF_LOG_INFO, MF_LOG_DEBUG };
 
 typedef void (*mf_log_fn)(void *ctx, enum mf_log_level level, const char *line);
 
-/* Sets where log lines go, for the whole program; NULL drops them (the default). */
+/*
+ * Sets where log lines go, for the whole program; NULL drops them (the default).  The hook is called inside calls that hold
+ * locks of a map: it may not call memfold.
+ */
 MF_API void mf_log_hook_set(mf_log_fn fn, void *ctx);
 MF_API void mf_log(enum mf_log_level level, const char *format, ...) MF_PRINTF(2, 3);
 

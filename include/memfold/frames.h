@@ -28,7 +28,7 @@ MF_API int mf_map_destroy(struct mf_map *map);
 enum mf_alloc_flags {
 	MF_ALLOC_WAIT = 0,
 	MF_ALLOC_NOWAIT = 1,    /* never unfolds, folds, flushes or waits: from the lists and the zone's stock          */
-	MF_ALLOC_THIS_NODE = 2, /* this node or none; otherwise other nodes follow in ascending distance of number       */
+	MF_ALLOC_THIS_NODE = 2, /* this node (not MF_ANY_NODE) or none; else other nodes follow in ascending distance of number       */
 	MF_ALLOC_FLAGS_ALL = 3,
 };
 
