@@ -2,7 +2,8 @@
 /*
  * pool.c - map frames: claimed from set-aside blocks, and given back.
  *
- * The pool is no list of its own: the free frames of a set-aside block stand on the zone's lists in class POOL.  A claimed
+ * The pool is no list of its own: the free frames of a set-aside block stand on the zone's lists in class POOL.  Claims take the
+ * lowest frame of the best block (zone->set_aside is in that order).  A claimed
  * frame has a record of kind map, count 0, that says what it backs (mapping: slot or table, index: the first window
  * address served); it is marked pending until it is linked, so that nobody folds its block meanwhile.
  *
@@ -20,18 +21,54 @@ struct mf_page *pool_record(const struct mf_map *map, mf_pfn_t pfn)
 	return &folio->page;
 }
 
+/* Best first: a block in an edge never folds; the home block folds last; elsewhere a claim would keep a top block from folding. */
+static unsigned rank(const struct mf_zone *zone, mf_pfn_t pfn)
+{
+	const struct mf_geometry *g = &zone->map->geo;
+
+	if (mf_page_word(map_record(zone->map, g->top, pfn)) & MF_FLAG_EDGE)
+		return 0;
+	return pfn >> g->shift[g->top] == zone->home >> g->shift[g->top] ? 1 : 2;
+}
+
+static bool is_better(const struct mf_zone *zone, mf_pfn_t a, mf_pfn_t b)
+{
+	unsigned rank_a = rank(zone, a), rank_b = rank(zone, b);
+
+	return rank_a != rank_b ? rank_a < rank_b : a < b;
+}
+
+void pool_adopt_locked(struct mf_zone *zone, struct mf_page *block)
+{
+	const struct mf_geometry *g = &zone->map->geo;
+	mf_pfn_t pfn = mf_page_to_pfn(zone->map, block);
+	struct mf_list *next = zone->set_aside.next;
+
+	if (zone->home == ZONE_NO_HOME)
+		zone->home = mf_round_down(pfn, (mf_pfn_t)1 << g->shift[g->top]);
+	while (next != &zone->set_aside &&
+	       is_better(zone, mf_page_to_pfn(zone->map, mf_container_of(next, struct mf_page, list)), pfn))
+		next = next->next;
+	mf_list_push_back(next, &block->list); /* before next */
+	zone->nr_set_aside++;
+}
+
 void pool_claim_locked(struct mf_zone *zone, struct mf_bag *bag, unsigned nr)
 {
-	while (bag->nr < nr) {
-		struct mf_page *page = zone_take(zone, ZONE_POOL, 0);
-		mf_pfn_t pfn;
+	struct mf_list *at = zone->set_aside.next;
 
-		if (!page)
-			break;
-		pfn = mf_page_to_pfn(zone->map, page);
-		zone_parent(zone, 0, pfn)->nr_map++;
-		map_set_word(page, map_word_as(mf_page_word(page), MF_KIND_MAP) | MF_FLAG_PENDING);
-		mf_bag_put(bag, pfn);
+	for (; at != &zone->set_aside && bag->nr < nr; at = at->next) {
+		struct mf_page *block = mf_container_of(at, struct mf_page, list);
+		mf_pfn_t pfn[MF_BAG_MAX];
+		unsigned nr_taken = block->nr_free ? zone_take_frames(zone, block, pfn, nr - bag->nr) : 0;
+
+		block->nr_map = (uint16_t)(block->nr_map + nr_taken);
+		for (unsigned i = 0; i < nr_taken; i++) {
+			struct mf_page *page = map_record(zone->map, 0, pfn[i]);
+
+			map_set_word(page, map_word_as(mf_page_word(page), MF_KIND_MAP) | MF_FLAG_PENDING);
+			mf_bag_put(bag, pfn[i]);
+		}
 	}
 }
 

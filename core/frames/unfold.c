@@ -258,16 +258,6 @@ static void insert_low(struct mf_zone *zone, const struct children *c, unsigned 
 	zone_insert_fresh(zone, 0, hosts + MF_BLOCK_SLOTS + nr_own, end);
 }
 
-static void adopt_set_aside(struct mf_zone *zone, struct mf_page *block, mf_pfn_t pfn)
-{
-	const struct mf_geometry *g = &zone->map->geo;
-
-	mf_list_push_back(&zone->set_aside, &block->list);
-	zone->nr_set_aside++;
-	if (zone->home == ZONE_NO_HOME)
-		zone->home = mf_round_down(pfn, (mf_pfn_t)1 << g->shift[g->top]);
-}
-
 static void insert_children(struct unfold *u)
 {
 	struct mf_zone *zone = u->zone;
@@ -277,9 +267,9 @@ static void insert_children(struct unfold *u)
 	if (zone_folds_in_sets(u->map, u->c.tier + 1))
 		mf_list_push_back(&zone->split_top, &u->block->list);
 	if (u->set_aside)
-		adopt_set_aside(zone, u->block, start);
+		pool_adopt_locked(zone, u->block);
 	if (u->seeded) {
-		adopt_set_aside(zone, map_record(u->map, 1, start), start);
+		pool_adopt_locked(zone, map_record(u->map, 1, start));
 		insert_low(zone, &u->seed, u->host, u->nr_own);
 		start += map_block_frames(u->map, u->c.tier);
 	}

@@ -222,6 +222,30 @@ struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned 
 	}
 }
 
+unsigned zone_take_frames(struct mf_zone *zone, struct mf_page *block, mf_pfn_t *pfn, unsigned nr)
+{
+	const struct mf_map *map = zone->map;
+	mf_pfn_t at = mf_page_to_pfn(map, block), end = at + children_nr(map);
+	unsigned nr_taken = 0;
+
+	while (at < end && nr_taken < nr) {
+		struct mf_page *page = map_record(map, 0, at);
+		uint64_t word = mf_page_word(page);
+		mf_pfn_t piece_end;
+
+		if (mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY)) {
+			at++;
+			continue;
+		}
+		piece_end = at + ((mf_pfn_t)1 << mf_word_order(word));
+		zone_remove(zone, page);
+		while (at < piece_end && nr_taken < nr)
+			pfn[nr_taken++] = at++;
+		zone_insert_range(zone, 0, at, piece_end);
+	}
+	return nr_taken;
+}
+
 struct mf_page *zone_begin_unfold(struct mf_zone *zone, enum zone_class class, unsigned order)
 {
 	const struct mf_geometry *g = &zone->map->geo;

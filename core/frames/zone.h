@@ -57,7 +57,7 @@ struct mf_zone {
 	struct mf_list foldable[MF_TIERS_MAX];  /* split records without users, by their own tier, below the top   */
 	uint64_t nr_foldable[MF_TIERS_MAX];
 	struct mf_list split_top;  /* split records of the top tier that are no edge                            */
-	struct mf_list set_aside;  /* set-aside blocks that are not foldable                                    */
+	struct mf_list set_aside;  /* set-aside blocks, those whose frames should be claimed first in front      */
 	uint64_t nr_set_aside;
 	uint64_t nr_changing;      /* blocks in transition: allocators wait for them before they give up         */
 	mf_pfn_t home;             /* first pfn of the home block (top tier), or ZONE_NO_HOME                     */
@@ -92,6 +92,8 @@ void zone_remove(struct mf_zone *zone, struct mf_page *head);
 struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned order);
 /* The same from one tier. */
 struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order);
+/* Up to nr of the lowest free frames of a split block of tier 1; how many.  Their records are of kind free, on no list. */
+unsigned zone_take_frames(struct mf_zone *zone, struct mf_page *block, mf_pfn_t *pfn, unsigned nr);
 /* One block, whole, that could be unfolded to serve `order`: of the lowest tier above it; NULL.  Off the lists, CHANGING, counted in nr_changing. */
 struct mf_page *zone_begin_unfold(struct mf_zone *zone, enum zone_class class, unsigned order);
 /* Transition over: clears CHANGING unless the record is no longer free. */
@@ -122,6 +124,8 @@ enum pool_growth {
 
 /* Adds map frames, pending, to the bag until it holds nr, or as many as it can get. */
 void pool_claim(struct mf_zone *zone, struct mf_bag *bag, unsigned nr, enum pool_growth growth);
+/* Under the zone's lock: a block that is split, and so marked, joins the pool; the first one makes its top block the home. */
+void pool_adopt_locked(struct mf_zone *zone, struct mf_page *block);
 /* POOL_AS_IT_IS, under the zone's lock. */
 void pool_claim_locked(struct mf_zone *zone, struct mf_bag *bag, unsigned nr);
 /* A map frame, flushed and linked nowhere, goes back: to its pool, or to RAM when it came from there. */
@@ -176,8 +180,8 @@ static inline unsigned cache_capacity(unsigned kind)
 	return kind == 0 ? CACHE_BASES : CACHE_BLOCKS;
 }
 
-/* What the inline functions below leave to these: an empty or full cache, a drain that holds its lock, a caller that must be
- * held on its CPU first. */
+/* What the inline functions below leave to these: an empty or full cache, a drain that holds its lock, a caller that must
+ * be held on its CPU first. */
 struct mf_page *cache_get_slow(struct mf_zone *zone, unsigned kind);
 void cache_put_slow(struct mf_zone *zone, unsigned kind, struct mf_page *page);
 
