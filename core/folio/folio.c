@@ -82,8 +82,8 @@ static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, un
 #define CACHED_TO_USED ((uint64_t)(MF_KIND_FREE ^ MF_KIND_USED) << MF_WORD_KIND_SHIFT | MF_FLAG_CACHED)
 
 /*
- * A base frame (kind 0) or a whole block of tier 1 that is at hand for this CPU.  After an empty cache the zone stands for the
- * node that was asked for: fewer values have to survive the common case.
+ * A base frame (kind 0) or a whole block of tier 1 that is at hand for this CPU.  After an empty cache the zone stands
+ * for the node that was asked for: fewer values have to survive the common case.
  */
 static inline int alloc_at_hand(struct mf_zone *zone, unsigned kind, unsigned order, unsigned alloc_flags,
 				struct mf_folio **folio)
@@ -189,7 +189,8 @@ void mf_folio_free_frozen(struct mf_map *map, struct mf_folio *folio)
 	free_any(map, &folio->page);
 }
 
-static __attribute__((noinline)) void release_owned(struct mf_map *map, struct mf_folio *folio, const struct mf_owner *owner)
+static __attribute__((noinline)) void release_owned(struct mf_map *map, struct mf_folio *folio,
+						    const struct mf_owner *owner)
 {
 	if (!owner->release || !owner->release(map, folio, owner))
 		free_any(map, &folio->page);
@@ -200,8 +201,9 @@ static __attribute__((noinline)) void release_owned(struct mf_map *map, struct m
 #define SHAPE_BASE ((uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT)
 
 /*
- * The last reference is gone (acquire: what other holders wrote before they dropped theirs is seen): the owner decides, and
- * where there is none, the folio is freed.  Whatever is no base frame that may be freed goes the long way, which says why not.
+ * The last reference is gone (acquire: what other holders wrote before they dropped theirs is seen): the owner decides,
+ * and where there is none, the folio is freed.  Whatever is no base frame that may be freed goes the long way, which says
+ * why not.
  */
 static inline void release(struct mf_map *map, struct mf_folio *folio)
 {
@@ -216,14 +218,16 @@ static inline void release(struct mf_map *map, struct mf_folio *folio)
 		free_any(map, &folio->page);
 }
 
-static _Noreturn __attribute__((noinline, cold)) void panic_not_held(const struct mf_map *map, const struct mf_folio *folio,
-								     uint64_t counts)
+static _Noreturn __attribute__((noinline, cold)) void panic_not_held(const struct mf_map *map,
+								     const struct mf_folio *folio, uint64_t counts)
 {
-	mf_panic("memfold: a reference to the folio at pfn %llu is dropped that nobody holds (%u references, %u of them pins).",
+	mf_panic("memfold: a reference to the folio at pfn %llu is dropped that nobody holds "
+		 "(%u references, %u of them pins).",
 		 (unsigned long long)mf_folio_pfn(map, folio), (unsigned)counts, (unsigned)(counts >> 32));
 }
 
-static _Noreturn __attribute__((noinline, cold)) void panic_not_pinned(const struct mf_map *map, const struct mf_folio *folio)
+static _Noreturn __attribute__((noinline, cold)) void panic_not_pinned(const struct mf_map *map,
+								       const struct mf_folio *folio)
 {
 	mf_panic("memfold: the folio at pfn %llu is unpinned, but nobody has pinned it.",
 		 (unsigned long long)mf_folio_pfn(map, folio));

@@ -40,12 +40,9 @@ static bool is_better(const struct mf_zone *zone, mf_pfn_t a, mf_pfn_t b)
 
 void pool_adopt_locked(struct mf_zone *zone, struct mf_page *block)
 {
-	const struct mf_geometry *g = &zone->map->geo;
 	mf_pfn_t pfn = mf_page_to_pfn(zone->map, block);
 	struct mf_list *next = zone->set_aside.next;
 
-	if (zone->home == ZONE_NO_HOME)
-		zone->home = mf_round_down(pfn, (mf_pfn_t)1 << g->shift[g->top]);
 	while (next != &zone->set_aside &&
 	       is_better(zone, mf_page_to_pfn(zone->map, mf_container_of(next, struct mf_page, list)), pfn))
 		next = next->next;

@@ -269,6 +269,9 @@ static void insert_children(struct unfold *u)
 	if (u->set_aside)
 		pool_adopt_locked(zone, u->block);
 	if (u->seeded) {
+		/* None of its blocks is listed yet: one that is would stay in its class, and be split while it is searched. */
+		if (zone->home == ZONE_NO_HOME)
+			zone->home = start;
 		pool_adopt_locked(zone, map_record(u->map, 1, start));
 		insert_low(zone, &u->seed, u->host, u->nr_own);
 		start += map_block_frames(u->map, u->c.tier);

@@ -75,7 +75,7 @@ struct mf_map {
 
 	struct mf_region *region[MF_REGIONS_MAX]; /* region_lock; entries are read by anyone who holds a block of it */
 	struct mf_zone *zone[MF_ZONES_MAX];       /* set once                                                    */
-	struct mf_zone *zone_of_node[1 + MF_NODES_MAX]; /* set once: [1 + node], its first, which serves users first; [0]: MF_ANY_NODE */
+	struct mf_zone *zone_of_node[1 + MF_NODES_MAX]; /* set once: [1 + node]: its first, asked first; [0]: MF_ANY_NODE */
 	unsigned nr_zones;         /* atomic: map_nr_zones()                                                    */
 
 	uint64_t epoch;            /* atomic: the current reader epoch, from 1                                  */
