@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * measure.c - reads /proc/self/smaps and /proc/self/status.
+ * measure.c - reads /proc/self/smaps, /proc/self/status and the limits of the process.
  *
  * The windows are private anonymous memory, so what smaps calls resident there is what the map costs.  Other backings
  * would need another measure: smaps rounds shared aliases away.
  */
 #include "cli/measure.h"
 #include <inttypes.h>
+#include <memfold/base.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { LINE_BYTES = 512 };
@@ -31,18 +33,37 @@ uint64_t measure_resident(const void *start, uint64_t size_bytes)
 	return total;
 }
 
-uint64_t measure_page_tables(void)
+/* A line "Name:  N kB" of /proc/self/status, in bytes. */
+static uint64_t status_bytes(const char *name)
 {
 	FILE *f = fopen("/proc/self/status", "re");
+	size_t length = strlen(name);
 	char line[LINE_BYTES];
 	uint64_t kib = 0;
 
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "VmPTE: %" SCNu64 " kB", &kib) == 1)
+		if (strncmp(line, name, length) == 0 && sscanf(line + length, ": %" SCNu64 " kB", &kib) == 1)
 			break;
 	if (f)
 		fclose(f);
 	return kib << 10;
+}
+
+uint64_t measure_page_tables(void)
+{
+	return status_bytes("VmPTE");
+}
+
+/* The stack lies at the upper end of what a process has. */
+uint64_t measure_addresses(void)
+{
+	uint64_t used = status_bytes("VmSize"), have;
+	struct rlimit limit;
+
+	have = (uint64_t)2 << mf_log2((uintptr_t)&limit);
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		have = mf_min(have, limit.rlim_cur);
+	return have - mf_min(used, have);
 }
 
 uint64_t measure_now_ns(void)

@@ -8,16 +8,21 @@
  *   divide    free a share, use it as base pages, free those, fold, and take the units again
  *   close     free, remove, destroy
  *
- * The laws are checked between the steps, never inside what is measured.
+ * The laws are checked between the steps, never inside what is measured.  What memfold calls a broken contract ends the
+ * row as broken, not the program; a broken row's map is left as it is, since taking it down may break more.
  */
 #include "cli/row.h"
 #include "cli/measure.h"
+#include "cli/progress.h"
 #include "cli/size.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <memfold/memfold.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* The share that is used as base pages: 1/16 of the memory, but no more than this, and at least one unit. */
 #define DIVIDE_BYTES_MAX (2 * MF_GIB)
@@ -36,35 +41,18 @@ struct work {
 	uint64_t nr_folios;
 	struct mf_folio **base;    /* base pages                                                       */
 	uint64_t nr_base;
-	uint64_t step_began_ns, step_told_ns;
+	jmp_buf panicked;
 };
 
 /* ---- What is told ----------------------------------------------------------------------------------------- */
 
-static void step_begin(struct work *w)
+static void step_begin(const struct work *w, const char *step)
 {
-	w->step_began_ns = w->step_told_ns = measure_now_ns();
+	progress_begin(w->request->progress, w->row->name, step);
 }
 
-/* Called now and then inside a step. */
-static void step_tell(struct work *w, const char *what, uint64_t done, uint64_t all)
-{
-	uint64_t now = measure_now_ns();
-
-	if (!w->request->progress || now - w->step_told_ns < 1000000000u)
-		return;
-	w->step_told_ns = now;
-	fprintf(stderr, "\r%s: %s, %" PRIu64 " %% ", w->row->name, what, all ? done * 100 / all : 0);
-	fflush(stderr);
-}
-
-static void step_end(struct work *w)
-{
-	if (w->step_told_ns != w->step_began_ns)
-		fprintf(stderr, "\r%*s\r", 60, "");
-}
-
-static bool unable(struct work *w, enum row_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static bool unable(struct work *w, enum row_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static bool unable(struct work *w, enum row_status status, const char *format, ...)
 {
@@ -85,8 +73,11 @@ static bool failed(struct work *w, const char *what, int err)
 static bool laws_hold(struct work *w, const char *when)
 {
 	struct mf_violation v;
-	int err = mf_map_check(w->map, &v);
+	int err;
 
+	step_begin(w, "checking the laws");
+	err = mf_map_check(w->map, &v);
+	progress_end();
 	if (err == 0)
 		return true;
 	if (err < 0)
@@ -109,15 +100,22 @@ static unsigned unit_order(const struct work *w, const struct description_region
 	return mf_log2(r->unit_bytes) - w->page_shift;
 }
 
-/* A little more than what the region's descriptors, its folios' list and, with --touch, the memory itself will take. */
+/* The tier on which the region's units are described. */
+static unsigned unit_tier(const struct work *w, const struct description_region *r)
+{
+	unsigned top = layout_of(w, r) == MF_LAYOUT_FLAT ? 0 : r->top, step = w->page_shift - 3;
+
+	return (unsigned)mf_min(top, unit_order(w, r) / step);
+}
+
+/* A little more than the region's descriptors, its folios' list and, with --touch, fresh memory itself will take. */
 static uint64_t bytes_needed(const struct work *w, const struct description_region *r)
 {
-	uint64_t frames = r->size_bytes >> w->page_shift, units = r->size_bytes / r->unit_bytes;
-	bool by_frame = layout_of(w, r) == MF_LAYOUT_FLAT || unit_order(w, r) < w->page_shift - 3;
-	uint64_t records = by_frame ? frames : frames >> (w->page_shift - 3);
+	uint64_t records = r->size_bytes >> (w->page_shift + unit_tier(w, r) * (w->page_shift - 3));
+	bool fresh = w->request->backing == MF_LINUX_MEMFD || w->request->backing == MF_LINUX_ANON;
 
-	return records * (MF_DESCRIPTOR_SIZE + 1) + units * sizeof(struct mf_folio *) +
-	       (w->request->touch ? r->size_bytes : 0);
+	return records * (MF_DESCRIPTOR_SIZE + 1) + r->size_bytes / r->unit_bytes * sizeof(struct mf_folio *) +
+	       (w->request->touch && fresh ? r->size_bytes : 0);
 }
 
 static bool is_enough_memory(struct work *w)
@@ -131,6 +129,31 @@ static bool is_enough_memory(struct work *w)
 		return true;
 	return unable(w, ROW_UNABLE, "needs about %s of memory, %s is available", size_rounded(text[0], need),
 		      size_rounded(text[1], have));
+}
+
+static mf_pfn_t span_of(const struct work *w)
+{
+	mf_pfn_t span = 0;
+
+	for (unsigned i = 0; i < w->request->machine->nr_regions; i++) {
+		const struct description_region *r = &w->request->machine->regions[i];
+
+		span = mf_max(span, (r->start_bytes + r->size_bytes) >> w->page_shift);
+	}
+	return span;
+}
+
+/* Memory and windows are mapped side by side.  Whatever else goes wrong with addresses the host says when it does. */
+static bool is_enough_addresses(struct work *w)
+{
+	uint64_t span = mf_max(span_of(w), (uint64_t)1 << 2 * (w->page_shift - 3)), have = measure_addresses(), need;
+	char text[2][SIZE_TEXT_MAX];
+
+	need = w->row->described_bytes + (uint64_t)MF_DESCRIPTOR_SIZE * ((uint64_t)1 << mf_log2(2 * span - 1));
+	if (need <= have)
+		return true;
+	return unable(w, ROW_UNABLE, "needs %s of addresses, for the memory and for its map; %s is available",
+		      size_rounded(text[0], need), size_rounded(text[1], have));
 }
 
 /* ---- Open and close ---------------------------------------------------------------------------------------------- */
@@ -160,7 +183,7 @@ static bool open_world(struct work *w)
 {
 	const struct description *d = w->request->machine;
 	struct mf_linux_config config = { .page_shift = w->page_shift };
-	struct mf_map_config map_config = { 0 };
+	struct mf_map_config map_config = { .span = span_of(w) };
 	uint64_t offset = 0;
 	int err = mf_linux_create(&config, &w->machine);
 
@@ -169,7 +192,6 @@ static bool open_world(struct work *w)
 	for (unsigned i = 0; i < d->nr_regions; i++) {
 		const struct description_region *r = &d->regions[i];
 
-		map_config.span = mf_max(map_config.span, (r->start_bytes + r->size_bytes) >> w->page_shift);
 		w->nr_folios += r->size_bytes / r->unit_bytes;
 		if (!add_memory(w, r, &offset))
 			return false;
@@ -213,17 +235,17 @@ static bool close_map(struct work *w)
 
 static void close_world(struct work *w)
 {
-	bool closed = !w->map || close_map(w);
+	bool closed = !w->map || (w->row->status != ROW_BROKEN && close_map(w));
 
 	free(w->folio);
 	free(w->base);
 	free(w->region);
-	/* A map that could not be taken down still uses the machine. */
+	/* A map that is not taken down still uses the machine. */
 	if (w->machine && closed)
 		mf_linux_destroy(w->machine);
 }
 
-/* ---- The steps ------------------------------------------------------------------------------------------------------ */
+/* ---- The steps --------------------------------------------------------------------------------------------- */
 
 static bool bring_up_region(struct work *w, const struct description_region *r)
 {
@@ -248,7 +270,7 @@ static bool bring_up_region(struct work *w, const struct description_region *r)
 			return failed(w, "allocating all of a region", err);
 		w->nr_folios++;
 		if ((i & 1023) == 0)
-			step_tell(w, "bringing up", w->nr_folios, w->row->nr_units);
+			progress_at(w->nr_folios, w->row->nr_units);
 	}
 	return true;
 }
@@ -256,18 +278,21 @@ static bool bring_up_region(struct work *w, const struct description_region *r)
 static bool bring_up(struct work *w)
 {
 	const struct mf_geometry *g = mf_map_geometry(w->map);
-	uint64_t tables = measure_page_tables(), began = measure_now_ns();
 	uint64_t window_bytes = g->window[g->top] + (g->span >> g->shift[g->top]) * MF_DESCRIPTOR_SIZE - g->window[0];
+	uint64_t tables, began;
 
-	step_begin(w);
+	step_begin(w, "bringing up");
+	tables = measure_page_tables();
+	began = measure_now_ns();
 	for (unsigned i = 0; i < w->request->machine->nr_regions; i++)
 		if (!bring_up_region(w, &w->request->machine->regions[i]))
 			return false;
 	w->row->bring_up_ns = measure_now_ns() - began;
-	step_end(w);
-	w->row->map_bytes = measure_resident((const void *)g->window[0], mf_round_up(window_bytes, (uint64_t)1 << w->page_shift));
+	w->row->map_bytes = measure_resident((const void *)g->window[0],
+					     mf_round_up(window_bytes, (uint64_t)1 << w->page_shift));
 	w->row->table_bytes = measure_page_tables();
 	w->row->table_bytes -= mf_min(tables, w->row->table_bytes);
+	progress_end();
 	return laws_hold(w, "after the bring-up");
 }
 
@@ -296,40 +321,59 @@ static bool pin_all(struct work *w)
 	int err = 0;
 
 	shuffle(w->folio, w->nr_folios);
-	step_begin(w);
+	step_begin(w, "pinning");
 	began = measure_now_ns();
 	for (uint64_t i = 0; i < w->nr_folios && !err; i++) {
 		err = mf_folio_pin(w->folio[i]);
-		mf_folio_unpin(w->map, w->folio[i]);
+		if (!err)
+			mf_folio_unpin(w->map, w->folio[i]);
 	}
 	w->row->pin_unpin_ns = (double)(measure_now_ns() - began) / (double)w->nr_folios;
-	step_end(w);
+	progress_end();
 	return err ? failed(w, "pinning", err) : true;
+}
+
+/*
+ * A hole of a sparse file may have no room behind it, on a full disk or without free huge pages: asked for in this
+ * way it is an error, and written to at once a SIGBUS.  Hosts before Linux 5.14 cannot be asked.
+ */
+static int populate(void *data, uint64_t bytes)
+{
+	int err;
+
+	do
+		err = madvise(data, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+	while (err == EINTR || err == EAGAIN);
+	return err == EINVAL ? 0 : err;
 }
 
 static bool touch_all(struct work *w)
 {
-	uint64_t page = (uint64_t)1 << w->page_shift;
+	uint64_t page = (uint64_t)1 << w->page_shift, touched = 0;
+	char text[2][SIZE_TEXT_MAX];
 
-	step_begin(w);
+	step_begin(w, "touching");
 	for (uint64_t i = 0; i < w->nr_folios; i++) {
 		volatile char *data = mf_folio_data(w->map, w->folio[i]);
 		uint64_t bytes = mf_folio_nr_frames(w->folio[i]) * page;
 
 		if (!data)
 			return unable(w, ROW_BROKEN, "a folio has no data pointer although its memory is mapped");
+		if (populate((void *)(uintptr_t)data, bytes) != 0)
+			return unable(w, ROW_UNABLE, "touching needs %s behind the memory, the host gave %s",
+				      size_rounded(text[0], w->row->described_bytes), size_rounded(text[1], touched));
 		for (uint64_t at = 0; at < bytes; at += page)
 			data[at] = 1;
-		step_tell(w, "touching", i, w->nr_folios);
+		touched += bytes;
+		progress_at(touched, w->row->described_bytes);
 	}
-	step_end(w);
+	progress_end();
 	return true;
 }
 
-/* Base pages until as many frames are out as the units that were freed had. */
 static bool use_base_pages(struct work *w, uint64_t nr_frames)
 {
-	step_begin(w);
+	step_begin(w, "using base pages");
 	w->base = calloc(nr_frames, sizeof(struct mf_folio *));
 	if (!w->base)
 		return failed(w, "listing base pages", -MF_ENOMEM);
@@ -339,46 +383,97 @@ static bool use_base_pages(struct work *w, uint64_t nr_frames)
 		if (err)
 			return failed(w, "using freed units as base pages", err);
 		if ((w->nr_base & 1023) == 0)
-			step_tell(w, "using base pages", w->nr_base, nr_frames);
+			progress_at(w->nr_base, nr_frames);
 	}
-	step_end(w);
 	w->row->nr_base_pages = nr_frames;
 	return laws_hold(w, "while a share is used as base pages");
 }
 
-/* Frees units from the end of the (shuffled) list, remembering their orders in the order of freeing. */
-static bool divide(struct work *w)
-{
-	uint64_t had = w->nr_folios, frames = 0, wanted;
-	unsigned *order;
-	bool good;
+/* What has to be taken again, and on which node. */
+struct freed {
+	unsigned order, node;
+};
 
-	wanted = mf_min(w->row->described_bytes / 16, DIVIDE_BYTES_MAX) >> w->page_shift;
-	order = calloc(had, sizeof(*order));
-	if (!order)
-		return failed(w, "listing what is freed", -MF_ENOMEM);
+/* Frees units from the end of the (shuffled) list until they are the share.  Answers how many frames to use of it. */
+static uint64_t free_share(struct work *w, struct freed *freed)
+{
+	uint64_t wanted = mf_min(w->row->described_bytes / 16, DIVIDE_BYTES_MAX) >> w->page_shift, frames = 0;
+
 	while (w->nr_folios > 0 && (frames < wanted || frames == 0)) {
 		struct mf_folio *folio = w->folio[--w->nr_folios];
 
-		order[w->nr_folios] = mf_folio_order(folio);
+		freed[w->nr_folios] = (struct freed){ mf_folio_order(folio), mf_word_node(mf_page_word(&folio->page)) };
 		frames += mf_folio_nr_frames(folio);
 		mf_folio_put(w->map, folio);
 	}
-	good = use_base_pages(w, frames);
+	return mf_min(frames, DIVIDE_BYTES_MAX >> w->page_shift);
+}
+
+static int larger_first(const void *a, const void *b)
+{
+	const struct freed *x = a, *y = b;
+
+	return (x->order < y->order) - (x->order > y->order);
+}
+
+/* In this order they always fit: a smaller one may be served by a block that a larger one would need. */
+static bool take_again(struct work *w, struct freed *freed, uint64_t had)
+{
+	qsort(freed + w->nr_folios, had - w->nr_folios, sizeof(*freed), larger_first);
+	for (; w->nr_folios < had; w->nr_folios++) {
+		const struct freed *f = &freed[w->nr_folios];
+		int err = mf_folio_alloc(w->map, (int)f->node, f->order, MF_ALLOC_THIS_NODE, &w->folio[w->nr_folios]);
+
+		if (err)
+			return unable(w, ROW_BROKEN, "taking the units again after folding back: %s", mf_strerror(err));
+	}
+	return laws_hold(w, "after the units were taken again");
+}
+
+static bool fold_back(struct work *w)
+{
+	int err;
+
+	step_begin(w, "folding back");
 	put_all(w, w->base, &w->nr_base);
-	if (good) {
-		int err = mf_fold(w->map, MF_ANY_NODE, MF_FOLD_ALL, NULL);
+	err = mf_fold(w->map, MF_ANY_NODE, MF_FOLD_ALL, NULL);
+	return err ? failed(w, "folding", err) : laws_hold(w, "after folding back");
+}
 
-		good = err ? failed(w, "folding", err) : laws_hold(w, "after folding back");
-	}
-	/* Largest first would always fit; the same orders in the reverse order fit as well, because all of them is free. */
-	for (; good && w->nr_folios < had; w->nr_folios++) {
-		int err = mf_folio_alloc(w->map, MF_ANY_NODE, order[w->nr_folios], 0, &w->folio[w->nr_folios]);
+static bool divide(struct work *w)
+{
+	uint64_t had = w->nr_folios;
+	struct freed *freed = calloc(had, sizeof(*freed));
+	bool good;
 
-		good = err ? failed(w, "taking the units again after folding back", err) : true;
-	}
-	free(order);
-	return good && laws_hold(w, "after the units were taken again");
+	if (!freed)
+		return failed(w, "listing what is freed", -MF_ENOMEM);
+	good = use_base_pages(w, free_share(w, freed)) && fold_back(w) && take_again(w, freed, had);
+	free(freed);
+	return good;
+}
+
+/* ---- All of them ------------------------------------------------------------------------------------------- */
+
+static void panicked(void *ctx, const char *sentence)
+{
+	struct work *w = ctx;
+
+	unable(w, ROW_BROKEN, "%s", sentence);
+	longjmp(w->panicked, 1);
+}
+
+/* Nothing here may be a local variable that changes: a panic comes back to the first line. */
+static void work_all(struct work *w)
+{
+	if (setjmp(w->panicked) != 0)
+		return;
+	mf_panic_hook_set(panicked, w);
+	if (is_enough_memory(w) && is_enough_addresses(w) && open_world(w) && bring_up(w) &&
+	    (!w->request->touch || touch_all(w)) && pin_all(w))
+		divide(w);
+	progress_end();
+	close_world(w);
 }
 
 void row_run(const struct row_request *request, struct row *row)
@@ -395,7 +490,7 @@ void row_run(const struct row_request *request, struct row *row)
 		else if (row->unit_bytes != d->regions[i].unit_bytes)
 			row->unit_bytes = 0;
 	}
-	if (is_enough_memory(&w) && open_world(&w) && bring_up(&w) && (!request->touch || touch_all(&w)) && pin_all(&w))
-		divide(&w);
-	close_world(&w);
+	work_all(&w);
+	mf_panic_hook_set(NULL, NULL);
+	progress_end();
 }

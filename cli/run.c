@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * run.c - the verb run: describes real memory of this machine under each layout in turn, works it, checks it, and prints
- * side by side what it really cost.  One row's work is in row.c.
+ * run.c - the verb run: describes real memory of this machine under each layout in turn, works it, checks it, and
+ * prints side by side what it really cost.  One row's work is in row.c.
  *
  * Without a size: flat and tiered at a third of the memory, at most 8 GiB, and tiered once more at 1 TiB.
  */
@@ -20,7 +20,8 @@
 enum { ROWS_MAX = 8 };
 
 struct request {
-	uint64_t size, unit; /* 0: not given                                                          */
+	uint64_t size, unit;
+	bool has_size, has_unit;
 	enum mf_layout layout[ROWS_MAX];
 	unsigned nr_layouts;
 	struct row_request row; /* what is common to all rows                                            */
@@ -52,7 +53,7 @@ static int help(void)
 
 static bool take_layouts(struct request *r, const char *list)
 {
-	char name[32];
+	char name[64]; /* longer than what a message shows of it */
 	enum mf_scheme scheme;
 
 	r->nr_layouts = 0;
@@ -104,9 +105,9 @@ static bool take_option(struct request *r, int c, const char *value)
 {
 	switch (c) {
 	case 's':
-		return options_size("size", value, &r->size);
+		return r->has_size = options_size("size", value, &r->size);
 	case 'u':
-		return options_size("unit", value, &r->unit);
+		return r->has_unit = options_size("unit", value, &r->unit);
 	case 'l':
 		return take_layouts(r, value);
 	case 'b':
@@ -130,23 +131,20 @@ static bool read_options(struct request *r, int argc, char **argv)
 		{ "touch", no_argument, NULL, 't' },	     { "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
 	};
-	bool has_size = false, has_unit = false;
 	int c;
 
 	while ((c = options_next(argc, argv, options)) != OPTIONS_END) {
 		if (!take_option(r, c, optarg))
 			return false;
-		has_size |= c == 's';
-		has_unit |= c == 'u';
 		if (r->help)
 			return true;
 	}
 	if (!options_file(argc, argv, &r->file))
 		return false;
-	if (!r->file || !(has_size || has_unit))
+	if (!r->file || !(r->has_size || r->has_unit))
 		return true;
 	message_error("%s: a file says all sizes; leave out %s or the file", message_quote(r->file),
-		      has_size ? "--size" : "--unit");
+		      r->has_size ? "--size" : "--unit");
 	return false;
 }
 
@@ -157,17 +155,22 @@ struct rows {
 	unsigned nr;
 };
 
+static unsigned host_page_shift(void)
+{
+	return mf_log2((uint64_t)sysconf(_SC_PAGESIZE));
+}
+
 /* A machine of one region. */
 static bool describe_range(uint64_t size, uint64_t unit, struct description_region *region, struct description *d)
 {
 	char message[MESSAGE_MAX];
 
-	if (size_check_units(12, size, unit, message, sizeof(message)) != 0) {
+	if (size_check_units(host_page_shift(), size, unit, message, sizeof(message)) != 0) {
 		message_error("--%s", message);
 		return false;
 	}
 	*region = (struct description_region){ .size_bytes = size, .unit_bytes = unit, .top = 2, .layout = MF_SCHEME_TIERED };
-	*d = (struct description){ .page_shift = 12, .nr_regions = 1, .regions = region };
+	*d = (struct description){ .page_shift = host_page_shift(), .nr_regions = 1, .regions = region };
 	return true;
 }
 
@@ -194,32 +197,60 @@ static bool run_layouts(const struct request *r, const struct description *d, st
 	return true;
 }
 
-static bool run_file(const struct request *r, struct rows *rows)
+/* What can be planned, but not run. */
+static bool is_runnable(const char *file, const struct description *d)
+{
+	char text[SIZE_TEXT_MAX];
+
+	if (d->page_shift < host_page_shift()) {
+		message_error("%s: page_size: this host has no smaller pages than %s; use that", file,
+			      size_exact(text, (uint64_t)1 << host_page_shift()));
+		return false;
+	}
+	for (unsigned i = 0; i < d->nr_regions; i++) {
+		enum mf_scheme layout = d->regions[i].layout;
+
+		if (layout == MF_SCHEME_FLAT || layout == MF_SCHEME_TIERED)
+			continue;
+		message_error("%s: regions[%u].layout: \"%s\" can be planned, but not run yet; use \"flat\" or \"tiered\"",
+			      file, i, mf_scheme_name(layout));
+		return false;
+	}
+	return true;
+}
+
+static bool has_layouts(const struct description *d)
+{
+	for (unsigned i = 0; i < d->nr_regions; i++)
+		if (d->regions[i].has_layout)
+			return true;
+	return false;
+}
+
+static void take_both_layouts(struct request *r)
+{
+	r->layout[r->nr_layouts++] = MF_LAYOUT_FLAT;
+	r->layout[r->nr_layouts++] = MF_LAYOUT_TIERED;
+}
+
+static bool run_file(struct request *r, struct rows *rows)
 {
 	char message[MESSAGE_MAX];
 	struct description d;
-	bool has_layout = false, good;
+	bool good;
 
-	if (description_read(r->file, 12, &d, message, sizeof(message)) != 0) {
+	if (description_read(r->file, host_page_shift(), &d, message, sizeof(message)) != 0) {
 		message_error("%s", message);
 		return false;
 	}
-	good = true;
-	for (unsigned i = 0; i < d.nr_regions && good; i++) {
-		enum mf_scheme layout = d.regions[i].layout;
-
-		has_layout |= d.regions[i].has_layout;
-		good = layout == MF_SCHEME_FLAT || layout == MF_SCHEME_TIERED;
-		if (!good)
-			message_error("%s: regions[%u].layout: \"%s\" can be planned, but not run yet; use \"flat\" or \"tiered\"",
-				      r->file, i, mf_scheme_name(layout));
-	}
-	if (good && has_layout && r->nr_layouts == 0)
+	good = is_runnable(r->file, &d);
+	if (good && has_layouts(&d) && r->nr_layouts == 0) {
 		good = run_row(r, &d, MF_LAYOUT_TIERED, true, rows);
-	else if (good && r->nr_layouts == 0)
-		good = run_row(r, &d, MF_LAYOUT_FLAT, false, rows) && run_row(r, &d, MF_LAYOUT_TIERED, false, rows);
-	else if (good)
+	} else if (good) {
+		if (r->nr_layouts == 0)
+			take_both_layouts(r);
 		good = run_layouts(r, &d, rows);
+	}
 	description_free(&d);
 	return good;
 }
@@ -233,15 +264,13 @@ static uint64_t default_size(uint64_t unit)
 
 static bool run_range(struct request *r, struct rows *rows)
 {
-	uint64_t unit = r->unit ? r->unit : 2 * MF_MIB;
+	uint64_t unit = r->has_unit ? r->unit : 2 * MF_MIB;
 	struct description_region region;
 	struct description d;
 
-	if (r->nr_layouts == 0) {
-		r->layout[r->nr_layouts++] = MF_LAYOUT_FLAT;
-		r->layout[r->nr_layouts++] = MF_LAYOUT_TIERED;
-	}
-	if (r->size)
+	if (r->nr_layouts == 0)
+		take_both_layouts(r);
+	if (r->has_size)
 		return describe_range(r->size, unit, &region, &d) && run_layouts(r, &d, rows);
 	if (!describe_range(mf_is_power_of_two(unit) ? default_size(unit) : unit, unit, &region, &d) ||
 	    !run_layouts(r, &d, rows))
@@ -366,6 +395,6 @@ int cmd_run(int argc, char **argv)
 	else
 		print_table(&rows);
 	if (verdict(&rows) == EXIT_UNABLE)
-		message_error("no row could run; the reasons are in the table above");
+		message_error("no layout could run; standard output says why");
 	return verdict(&rows);
 }

@@ -69,10 +69,12 @@ struct mf_zone {
 static inline void zone_lock(struct mf_zone *zone)
 {
 	mf_machine_lock(zone->machine, &zone->lock);
+	map_spin_enter(zone->map);
 }
 
 static inline void zone_unlock(struct mf_zone *zone)
 {
+	map_spin_exit(zone->map);
 	mf_machine_unlock(zone->machine, &zone->lock);
 }
 

@@ -16,6 +16,7 @@ struct mf_zone;
 struct map_reader {
 	_Alignas(64) uint64_t epoch;
 	unsigned depth;
+	unsigned spin_locks; /* zone locks this CPU holds, counted in debug builds                            */
 };
 
 /*
@@ -203,6 +204,42 @@ static inline unsigned map_backs_level(uint64_t backs)
 void mf_quiesce(struct mf_map *map);
 /* Panics when this CPU is in a reader section: what follows may wait for the end of all of them. */
 void reader_none_open(struct mf_map *map);
+
+/*
+ * Debug builds hold the rule that nothing waits, flushes or quiesces under a zone's lock: a CPU that must answer may be
+ * spinning on it.
+ */
+#ifdef MF_DEBUG
+static inline void map_spin_enter(struct mf_map *map)
+{
+	map->reader[map->machine->ops->cpu(map->machine)].spin_locks++;
+}
+
+static inline void map_spin_exit(struct mf_map *map)
+{
+	map->reader[map->machine->ops->cpu(map->machine)].spin_locks--;
+}
+
+static inline void map_may_wait(const struct mf_map *map)
+{
+	MF_ASSERT(map->reader[map->machine->ops->cpu(map->machine)].spin_locks == 0);
+}
+#else
+static inline void map_spin_enter(struct mf_map *map)
+{
+	(void)map;
+}
+
+static inline void map_spin_exit(struct mf_map *map)
+{
+	(void)map;
+}
+
+static inline void map_may_wait(const struct mf_map *map)
+{
+	(void)map;
+}
+#endif
 
 /* ---- ram.c: frames of source RAM --------------------------------------------------------------------------------------------- */
 

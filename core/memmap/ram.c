@@ -5,7 +5,10 @@
 int ram_get(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t *pfn)
 {
 	struct mf_machine *m = map->machine;
-	int err = m->ops->ram_get(m, node, order, pfn);
+	int err;
+
+	map_may_wait(map);
+	err = m->ops->ram_get(m, node, order, pfn);
 
 	if (err)
 		return err;

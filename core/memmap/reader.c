@@ -61,6 +61,7 @@ void mf_quiesce(struct mf_map *map)
 	uint64_t now;
 
 	reader_none_open(map);
+	map_may_wait(map);
 	map_count(&map->quiesces, 1);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	now = __atomic_add_fetch(&map->epoch, 1, __ATOMIC_SEQ_CST);

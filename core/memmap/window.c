@@ -23,6 +23,7 @@ static uint64_t slot_bytes(const struct mf_map *map)
 /* table_lock may be held across flushes, so its holder is not pinned to a CPU. */
 void table_lock(struct mf_map *map)
 {
+	map_may_wait(map);
 	while (!mf_lock_try(&map->table_lock))
 		map->machine->ops->relax(map->machine);
 }
@@ -34,6 +35,7 @@ void table_unlock(struct mf_map *map)
 
 void window_flush(struct mf_map *map, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
+	map_may_wait(map);
 	if (!on_tables(map))
 		return;
 	map_count(&map->flushes, 1);

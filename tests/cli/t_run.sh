@@ -1,0 +1,405 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# memfold run: its two forms of output, every backing that this host has, what it says when it cannot, and what a broken
+# map ends in.  Figures of time are only looked at for being there.  MF_BUILD is the build folder.
+: "${MF_BUILD:=build}" "${CC:=gcc}"
+memfold=$MF_BUILD/memfold
+folder=$(mktemp -d) || exit 1
+mounted=
+clean_up() {
+	[ -z "$mounted" ] || umount "$mounted"
+	rm -rf "$folder"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+nr=0
+
+# check WHAT COMMAND...: ok when the command succeeds.
+check() {
+	what=$1
+	shift
+	nr=$((nr + 1))
+	if "$@" >"$folder/said" 2>&1; then
+		echo "ok $nr - $what"
+	else
+		echo "not ok $nr - $what"
+		sed 's/^/# /' "$folder/said"
+	fi
+}
+
+skip() {
+	nr=$((nr + 1))
+	echo "ok $nr - $1 # SKIP $2"
+}
+
+# code EXPECTED COMMAND...: its exit code; what it printed stays in $folder/out and $folder/error.
+code() {
+	expected=$1
+	shift
+	"$@" >"$folder/out" 2>"$folder/error" </dev/null
+	got=$?
+	[ "$got" -eq "$expected" ] || {
+		echo "exit code $got, not $expected"
+		cat "$folder/out" "$folder/error"
+		false
+	}
+}
+
+# holds EXPRESSION: true of $run, the JSON document in $folder/out, and of @row, its rows.  What every document has to
+# be like is looked at first: the keys, their types, and values that cannot be otherwise.
+cat >"$folder/holds.pl" <<'END'
+use strict;
+use JSON::PP;
+use B;
+local $/;
+my $run = JSON::PP->new->decode(<STDIN>);
+my @row = @{$run->{layouts}};
+sub whole { my $x = shift; defined $x && !ref $x && B::svref_2object(\$x)->FLAGS & B::SVp_IOK && $x >= 0 }
+sub number {
+	my $x = shift;
+	defined $x && !ref $x && B::svref_2object(\$x)->FLAGS & (B::SVp_IOK | B::SVp_NOK) && $x >= 0
+}
+sub need { $_[0] or do { print "$_[1]\n"; exit 1 } }
+need(join(" ", sort keys %$run) eq "layouts schema", "the top object has other keys");
+need(whole($run->{schema}) && $run->{schema} == 1 && @row, "no schema 1 or no row");
+for my $r (@row) {
+	my @keys = qw(layout status described_bytes unit_bytes);
+	push @keys, "why" if $r->{status} ne "ok";
+	push @keys, qw(map_bytes table_bytes bytes_per_2mib bring_up_ns pin_unpin_ns base_pages laws)
+		if $r->{status} ne "unable";
+	need($r->{status} =~ /^(ok|unable|broken)$/, "status $r->{status}");
+	need(join(" ", sort keys %$r) eq join(" ", sort @keys), "keys: " . join(" ", sort keys %$r));
+	need(whole($r->{described_bytes}) && $r->{described_bytes} > 0, "described_bytes");
+	need(!defined $r->{unit_bytes} || whole($r->{unit_bytes}), "unit_bytes");
+	next if $r->{status} eq "unable";
+	need(whole($r->{$_}), "$_ is no whole number") for qw(map_bytes table_bytes bring_up_ns base_pages);
+	need(number($r->{$_}), "$_ is no number") for qw(bytes_per_2mib pin_unpin_ns);
+	next if $r->{status} eq "broken";
+	need($r->{laws} eq "held", "laws: $r->{laws}");
+	need($r->{$_} > 0, "$_ is 0") for qw(map_bytes bring_up_ns pin_unpin_ns base_pages bytes_per_2mib);
+	my $per = ($r->{map_bytes} + $r->{table_bytes}) * 2**21 / $r->{described_bytes};
+	need(abs($per - $r->{bytes_per_2mib}) <= 0.001, "bytes_per_2mib is $r->{bytes_per_2mib}, not $per");
+}
+my $expression = shift;
+need(eval "no warnings; $expression", "$expression does not hold: $@");
+END
+holds() {
+	perl "$folder/holds.pl" "$1" <"$folder/out" || {
+		cat "$folder/out"
+		false
+	}
+}
+
+# good EXPRESSION OPTION...: exit code 0, no message, and the expression holds.
+good() {
+	expression=$1
+	shift
+	code 0 "$memfold" run --json "$@" && [ ! -s "$folder/error" ] && holds "$expression"
+}
+
+# unable WHY OPTION...: exit code 2, one message, no row could run, and the first says why (a Perl pattern).
+unable() {
+	why=$1
+	shift
+	code 2 "$memfold" run --json "$@" && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
+		holds "!grep { \$_->{status} ne 'unable' } @row" && holds "\$row[0]{why} =~ /$why/"
+}
+
+# refused SAYS ARGUMENT...: exit code 2, nothing on standard output, one line on standard error that contains SAYS.
+refused() {
+	says=$1
+	shift
+	nr=$((nr + 1))
+	if code 2 "$memfold" "$@" >"$folder/said" && [ ! -s "$folder/out" ] && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
+		grep -q '^memfold: ' "$folder/error" && grep -qF -- "$says" "$folder/error"; then
+		echo "ok $nr - $says"
+	else
+		echo "not ok $nr - $says"
+		cat "$folder/said" "$folder/out" "$folder/error" | sed 's/^/# /'
+	fi
+}
+
+# ---- Rows ----
+
+check 'both layouts by default, side by side' good '
+	@row == 2 && $row[0]{layout} eq "flat" && $row[1]{layout} eq "tiered" &&
+	!grep { $_->{described_bytes} != 2**26 || $_->{unit_bytes} != 2**21 } @row' --size 64MiB
+# One slot of the top window, eight of W_1; each frame of a flat map 64 bytes; what an edge takes is 8 slots a tier.
+check 'tiered costs a top slot and eight' good '$row[0]{map_bytes} == 36864 && $row[0]{base_pages} == 4 * 4096' \
+	--size 1GiB --layout tiered
+check 'flat costs 64 bytes a frame and the edges' good '
+	$row[0]{map_bytes} >= 2**20 && $row[0]{map_bytes} <= 2**20 + 17 * 4096' --size 64MiB --layout flat
+check 'layouts in the order they are named' good '
+	join(" ", map { $_->{layout} } @row) eq "tiered flat tiered"' --size 4MiB --layout tiered,flat,tiered
+check 'units of 1 GiB' good '$row[0]{unit_bytes} == 2**30 && $row[0]{map_bytes} == 4096' \
+	--size 4GiB --unit 1GiB --layout tiered
+check 'units above the top tier' good '$row[0]{map_bytes} == 4096' --size 16GiB --unit 8GiB --layout tiered
+check 'units of base pages' good '@row == 2 && !grep { $_->{base_pages} != 64 } @row' --size 4MiB --unit 4KiB
+check 'one page of memory' good '@row == 2 && !grep { $_->{base_pages} != 1 } @row' --size 4KiB --unit 4KiB
+check 'odd units of 64 KiB' good '@row == 2' --size 3MiB --unit 64KiB
+check '1 TiB that is never touched' good '$row[0]{map_bytes} + $row[0]{table_bytes} <= 33 * 2**20' \
+	--size 1TiB --layout tiered
+check '1 TiB in units of 1 GiB' good '$row[0]{map_bytes} + $row[0]{table_bytes} <= 256 * 2**10' \
+	--size 1TiB --unit 1GiB --layout tiered
+if [ -n "${MF_SOAK:-}" ]; then
+	check '8 TiB' good '$row[0]{described_bytes} == 2**43' --size 8TiB --layout tiered
+else
+	skip '8 TiB' 'it takes up to a minute: set MF_SOAK=1'
+fi
+
+# ---- Backings ----
+
+check 'memfd, touched' good '@row == 2' --size 64MiB --backing memfd --touch
+check 'anonymous memory' good '@row == 2' --size 64MiB --backing anon
+check 'anonymous memory, touched' good '@row == 2' --size 64MiB --backing anon --touch
+truncate -s 64M "$folder/memory"
+check 'a file' good '@row == 2' --size 64MiB --backing "$folder/memory"
+blocks=$(stat -c %b "$folder/memory")
+check 'a file that is not touched stays empty' [ "$blocks" -eq 0 ]
+check 'a file, touched' good '@row == 2' --size 64MiB --backing "$folder/memory" --touch
+check 'a file that is touched has every page written' perl -e '
+	open(my $f, "<", shift) or die; binmode($f); $/ = \4096;
+	while (<$f>) { ord($_) == 1 or die "a page was not touched\n"; $n++ } exit($n != 16384)' "$folder/memory"
+check 'part of a larger file' good '@row == 1' --size 32MiB --layout tiered --backing "$folder/memory"
+
+pool=/sys/kernel/mm/hugepages/hugepages-2048kB
+# The host's pool is everybody's: one test at a time grows it (tests/unit/test_linux_memory.c takes the same turn).
+with_pool() {
+	exec 9<"$pool" && flock 9 || return 1
+	had=$(cat "$pool/nr_hugepages")
+	trap 'echo $had >"$pool/nr_hugepages"; clean_up' EXIT
+	echo $((had + 16)) >"$pool/nr_hugepages" && [ "$(cat "$pool/free_hugepages")" -ge 16 ]
+}
+pool_back() {
+	echo "$had" >"$pool/nr_hugepages"
+	trap clean_up EXIT
+	exec 9<&-
+}
+if [ ! -w "$pool/nr_hugepages" ]; then
+	skip 'huge pages' 'the pool of huge pages cannot be changed here'
+elif with_pool; then
+	check 'huge pages' good '@row == 2' --size 32MiB --backing hugetlbfs
+	check 'huge pages, touched' good '@row == 2' --size 32MiB --backing hugetlbfs --touch
+	free=$(cat "$pool/free_hugepages")
+	check 'huge pages come back' [ "$free" -ge 16 ]
+	check 'too few huge pages' unable "[0-9]+ pages are needed, [0-9]+ are free" \
+		--size $((free * 2 + 2))MiB --backing hugetlbfs --touch
+	pages=$folder/huge
+	mkdir "$pages"
+	if mount -t hugetlbfs -o pagesize=2M none "$pages" 2>/dev/null; then
+		mounted=$pages
+		truncate -s $((free * 2 + 64))M "$pages/memory"
+		check 'a file of huge pages' good '@row == 1' --size 16MiB --layout tiered --touch --backing "$pages/memory"
+		rm "$pages/memory"
+		truncate -s $((free * 2 + 64))M "$pages/memory"
+		check 'a file of too few huge pages' unable 'are needed|needs' --size $((free * 2 + 64))MiB \
+			--layout tiered --touch --backing "$pages/memory"
+		umount "$pages"
+		mounted=
+	else
+		skip 'a file of huge pages' 'no hugetlbfs can be mounted here'
+	fi
+	pool_back
+else
+	pool_back
+	skip 'huge pages' 'the host has no memory for huge pages'
+fi
+
+disk=$folder/disk
+mkdir "$disk"
+if mount -t tmpfs -o size=4m none "$disk" 2>/dev/null; then
+	mounted=$disk
+	truncate -s 64M "$disk/memory"
+	check 'a sparse file on a full disk, untouched' good '@row == 1' --size 64MiB --layout tiered \
+		--backing "$disk/memory"
+	check 'a sparse file on a full disk, touched' unable 'needs 64.00 MiB behind the memory, the host gave 4.00 MiB' \
+		--size 64MiB --layout tiered --touch --backing "$disk/memory"
+	umount "$disk"
+	mounted=
+else
+	skip 'a sparse file on a full disk' 'no file system can be mounted here'
+fi
+
+# ---- Not enough ----
+
+pattern='needs about 1.02 TiB of memory, [0-9.]+ [KMGT]iB is available'
+memory=$(awk '/^MemTotal/ { print int($2 / 1048576) }' /proc/meminfo)
+if [ "$memory" -lt 1000 ]; then
+	check 'a flat map that cannot fit' unable "$pattern" --size 64TiB --layout flat
+	check 'one that can beside it: exit code 0' good '
+		$row[0]{status} eq "unable" && $row[0]{why} =~ /'"$pattern"'/ && $row[1]{status} eq "ok"' \
+		--size 64TiB --unit 1GiB --layout flat,tiered
+else
+	skip 'a flat map that cannot fit' 'this host has the memory'
+fi
+check 'more than a process has addresses for' unable 'needs [0-9.]+ PiB of addresses.*; [0-9.]+ [TP]iB is available' \
+	--size 64PiB --unit 1PiB --layout tiered
+check 'a limit of addresses' sh -c '
+	ulimit -v 2000000; "$1" run --size 8GiB --json >"$2/out" 2>"$2/error"; [ $? -eq 2 ]' sh "$memfold" "$folder"
+check 'a limit of addresses is told' holds '$row[0]{why} =~ /needs 8.\d\d GiB of addresses.*; 1.\d\d GiB is available/'
+
+# ---- Descriptions ----
+
+cat >"$folder/machine.json" <<'END'
+{"schema": 1, "page_size": "4KiB", "regions": [
+	{"name": "a", "start": "0", "size": "2GiB", "unit": "1GiB", "node": 0, "source": "self"},
+	{"name": "b", "start": "8GiB", "size": "130MiB", "unit": "2MiB", "node": 5, "top": 1, "source": "altmap"},
+	{"name": "c", "start": "8322MiB", "size": "12KiB", "unit": "4KiB", "node": 5, "source": "ram"}]}
+END
+check 'a machine of three regions' good '
+	@row == 2 && $row[1]{layout} eq "tiered" &&
+	!grep { defined $_->{unit_bytes} || $_->{described_bytes} != 2**31 + 130 * 2**20 + 12288 } @row' \
+	"$folder/machine.json"
+check 'a machine under one layout' good '@row == 1 && $row[0]{layout} eq "flat"' --layout flat "$folder/machine.json"
+truncate -s 3G "$folder/memory"
+check 'a machine in a file' good '@row == 2' --backing "$folder/memory" "$folder/machine.json"
+cat >"$folder/mixed.json" <<'END'
+{"schema": 1, "regions": [
+	{"start": "0", "size": "3GiB", "unit": "1GiB", "node": 0},
+	{"start": "4GiB", "size": "8MiB", "unit": "2MiB", "node": 1, "layout": "flat"}]}
+END
+check 'a machine that says layouts is one row' good '@row == 1 && $row[0]{layout} eq "as described"' \
+	"$folder/mixed.json"
+check 'what it says yields to --layout' good '@row == 2 && $row[0]{layout} eq "tiered"' \
+	--layout tiered,flat "$folder/mixed.json"
+# Small units on node 1 and large ones on node 0, all of them freed: each comes back where it was.
+perl -e '
+	my @size = ("1GiB", "2MiB");
+	print q({"schema":1,"regions":[), join(",", map {
+		qq({"start":"${_}GiB","size":"$size[$_ % 2]","unit":"$size[$_ % 2]","node":) . $_ % 2 . "}"
+	} 0 .. 63), "]}"' >"$folder/nodes.json"
+check 'units of several sizes and nodes are taken again' good '@row == 1' --layout tiered "$folder/nodes.json"
+for size in 16KiB 64KiB; do
+	echo "{\"schema\":1,\"page_size\":\"$size\",\"regions\":[{\"start\":0,\"size\":\"1GiB\",\"unit\":\"$size\"}]}" \
+		>"$folder/pages.json"
+	check "pages of $size" good '@row == 2' "$folder/pages.json"
+done
+
+# ---- For people ----
+
+check 'the table' code 0 "$memfold" run --size 64MiB
+check 'a line for each layout' sh -c '[ "$(grep -cE "^(flat|tiered) +64.00 MiB +2MiB .* held *$" "$1")" = 2 ]' \
+	sh "$folder/out"
+check 'no progress where nobody looks' [ ! -s "$folder/error" ]
+check 'help' sh -c '"$1" run --help | grep -q -- "--backing KIND"' sh "$memfold"
+if [ -w /dev/full ]; then
+	check 'a full disk: exit code 2' sh -c '
+		"$1" run --size 4MiB >/dev/full 2>"$2/error"; [ $? -eq 2 ]' sh "$memfold" "$folder"
+	check 'a full disk: one message' grep -q '^memfold: standard output: No space left' "$folder/error"
+fi
+check 'no standard output at all: exit code 2' sh -c '"$1" run --size 4MiB 2>/dev/null >&-; [ $? -eq 2 ]' sh "$memfold"
+
+# ---- Broken, and slow ----
+
+# The command itself with another mf_map_check(), which fails, panics, or takes three seconds, from the second call on.
+cat >"$folder/wrap.c" <<'END'
+#include <memfold/memfold.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int __real_mf_map_check(struct mf_map *map, struct mf_violation *violation);
+int __wrap_mf_map_check(struct mf_map *map, struct mf_violation *violation);
+
+int __wrap_mf_map_check(struct mf_map *map, struct mf_violation *violation)
+{
+	static unsigned calls;
+	const char *how = getenv("HOW");
+
+	if (++calls == 2 && strcmp(how, "panic") == 0)
+		mf_panic("memfold: the test panics.");
+	if (calls == 2 && strcmp(how, "slow") == 0)
+		sleep(3);
+	if (calls != 2 || strcmp(how, "broken") != 0)
+		return __real_mf_map_check(map, violation);
+	violation->law = "M8";
+	violation->pfn = 77;
+	snprintf(violation->text, sizeof(violation->text), "the test says so");
+	return 1;
+}
+END
+check 'the command with a check of our own' "$CC" -std=c11 -D_GNU_SOURCE -Iinclude -pthread -Wl,--wrap=mf_map_check \
+	-o "$folder/wrapped" "$folder/wrap.c" "$MF_BUILD"/release/cli/*.o "$MF_BUILD/libmemfold.a" "@$MF_BUILD/cli.libs"
+check 'a broken row: exit code 1' code 1 env HOW=broken "$folder/wrapped" run --json --size 64MiB
+check 'a broken row says which law; the other runs' holds '
+	$row[0]{status} eq "broken" && $row[1]{status} eq "ok" && $row[0]{laws} eq $row[0]{why} &&
+	$row[0]{laws} =~ /^M8 broken while a share is used as base pages at pfn 77: the test says so/'
+check 'a broken row in the table' code 1 env HOW=broken "$folder/wrapped" run --size 64MiB
+check 'a broken row in the table says why' grep -q '^flat: broken: M8 broken' "$folder/out"
+check 'a panic is a broken row: exit code 1' code 1 env HOW=panic "$folder/wrapped" run --json --size 64MiB
+check 'a panic is told in its row' holds '
+	$row[0]{status} eq "broken" && $row[0]{why} eq "memfold: the test panics." && $row[1]{status} eq "ok"'
+if command -v script >/dev/null; then
+	check 'a slow step on a terminal: exit code 0' sh -c '
+		HOW=slow script -qec "$1/wrapped run --size 64MiB --layout tiered" /dev/null >"$1/terminal" </dev/null' \
+		sh "$folder"
+	check 'a slow step on a terminal is told of' grep -q 'tiered: checking the laws, 1 s' "$folder/terminal"
+else
+	skip 'a slow step on a terminal' 'there is no script(1) here'
+fi
+check 'a slow step elsewhere' code 0 env HOW=slow "$folder/wrapped" run --size 64MiB --layout tiered
+check 'a slow step elsewhere is not told of' [ ! -s "$folder/error" ]
+
+# ---- Bad input ----
+
+refused '"--frob" is no option of memfold run' run --frob
+refused '"--size": a value is missing' run --size
+refused '"--touch=1": this option takes no value' run --touch=1
+refused 'one file at most' run one two
+refused '--size: "2MB": "MB" is no unit here, sizes count by 1024; use 2MiB' run --size 2MB
+refused 'does not fit in 64 bits' run --size 18446744073709551616
+refused 'is more than 1EiB' run --size 2EiB --unit 1GiB
+refused '--size: 0 is no range' run --size 0
+refused '--size: 3MiB is no multiple of the unit, 2MiB; use 4MiB' run --size 3MiB
+refused '--size: 1GiB is no multiple of the unit, 2GiB; use 2GiB' run --size 1GiB --unit 2GiB
+refused '--unit: 3MiB is no power of two' run --unit 3MiB
+refused '--unit: 3MiB is no power of two' run --size 3MiB --unit 3MiB
+refused '--unit: 1KiB is less than one page' run --unit 1KiB
+refused '--unit: 0 is less than one page' run --unit 0
+refused '--unit: 0 is less than one page' run --size 4MiB --unit 0
+refused '--layout: "hvo-7.1" can be planned, but not run yet; use flat or tiered' run --layout hvo-7.1
+refused '--layout: "fancy" is no layout; use flat or tiered' run --layout flat,fancy
+refused '--layout: "" is no layout' run --layout ''
+refused '--layout: "" is no layout' run --layout flat,
+refused '--layout: "tieredtieredtieredtieredtieredtieredtier.." is no layout' \
+	run --layout tieredtieredtieredtieredtieredtieredtieredtiered
+refused '--layout: more than 8 names' run --layout flat,flat,flat,flat,flat,flat,flat,flat,flat
+refused '--backing: "floppy" is no kind of memory; use memfd, hugetlbfs, anon, or a path' run --backing floppy
+refused '--backing: "" is no kind of memory' run --backing ''
+refused "\"$folder\" is a directory" run --size 4MiB --backing "$folder"
+refused "no such file" run --size 4MiB --backing "$folder/no-such-file"
+refused 'not a regular file' run --size 4MiB --backing /dev/null
+refused 'no such file' run --size 4MiB --backing /dev/dax99.99
+truncate -s 1M "$folder/small"
+refused 'has 1048576 bytes' run --size 4MiB --backing "$folder/small"
+refused 'huge page' run --size 4KiB --unit 4KiB --backing hugetlbfs
+refused 'leave out --size or the file' run --size 4MiB "$folder/machine.json"
+refused 'leave out --unit or the file' run "$folder/machine.json" --unit 2MiB
+refused 'no-such.json: No such file or directory' run "$folder/no-such.json"
+refused "$folder: Is a directory" run "$folder"
+echo '{"schema":1,"regions":[{"start":"0","size":"4MiB","layout":"devdax"}]}' >"$folder/bad.json"
+refused 'regions[0].layout: "devdax" can be planned, but not run yet' run "$folder/bad.json"
+echo '{"schema":1,"regions":[{"start":"0","size":"4MiB","colour":1}]}' >"$folder/bad.json"
+refused 'regions[0]: unknown key "colour"' run "$folder/bad.json"
+echo '{"schema":1,"regions":[{"start":"0","size":"4MiB"},{"start":"2MiB","size":"4MiB"}]}' >"$folder/bad.json"
+refused 'overlaps regions[0]' run "$folder/bad.json"
+perl -e '
+	print q({"schema":1,"regions":[), join(",", map { q({"start":) . $_ * 8192 . q(,"size":4096}) } 1 .. 1025),
+		"]}"' >"$folder/bad.json"
+refused 'at most 1024' run "$folder/bad.json"
+if [ "$(id -u)" -ne 0 ] || command -v setpriv >/dev/null; then
+	chmod 755 "$folder"
+	truncate -s 4M "$folder/readable"
+	chmod 444 "$folder/readable"
+	cp "$memfold" "$folder/command"
+	user=
+	[ "$(id -u)" -ne 0 ] || user='setpriv --reuid 65534 --regid 65534 --clear-groups'
+	check 'a file that is read-only: exit code 2' code 2 $user "$folder/command" run --size 4MiB \
+		--backing "$folder/readable"
+	check 'a file that is read-only: one message' grep -q '^memfold: .*readable.*writ' "$folder/error"
+else
+	skip 'a file that is read-only' 'root may write to it, and there is no setpriv(1)'
+fi
+echo "1..$nr"
