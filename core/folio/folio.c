@@ -32,9 +32,17 @@ static int alloc_from_zone(struct mf_zone *zone, unsigned order, unsigned alloc_
 	return zone_alloc(zone, order, alloc_flags, page);
 }
 
+typedef int (*alloc_from_fn)(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page);
+
+static int alloc_last_resort(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page)
+{
+	(void)alloc_flags;
+	return zone_alloc_last_resort(zone, order, page);
+}
+
 /* Zones by distance of their node from the preferred one, those of equal distance in the order they were made. */
 static __attribute__((noinline)) int alloc_from_zones(struct mf_map *map, int node, unsigned order, unsigned alloc_flags,
-						      struct mf_page **page)
+						      alloc_from_fn alloc_from, struct mf_page **page)
 {
 	unsigned preferred = node == MF_ANY_NODE ? 0 : (unsigned)node;
 	unsigned last = alloc_flags & MF_ALLOC_THIS_NODE ? 0 : MF_NODES_MAX - 1;
@@ -47,7 +55,7 @@ static __attribute__((noinline)) int alloc_from_zones(struct mf_map *map, int no
 			if (node_distance(zone->node, preferred) != distance)
 				continue;
 			tried++;
-			if (alloc_from_zone(zone, order, alloc_flags, page) == 0)
+			if (alloc_from(zone, order, alloc_flags, page) == 0)
 				return 0;
 		}
 	}
@@ -66,7 +74,9 @@ static __attribute__((noinline)) int alloc_slow(struct mf_map *map, int node, un
 	if (order >= MF_ORDERS_MAX || node < MF_ANY_NODE || node >= MF_NODES_MAX ||
 	    alloc_flags > MF_ALLOC_FLAGS_ALL || (node == MF_ANY_NODE && alloc_flags & MF_ALLOC_THIS_NODE))
 		return -MF_EINVAL;
-	err = alloc_from_zones(map, node, order, alloc_flags, &page);
+	err = alloc_from_zones(map, node, order, alloc_flags, alloc_from_zone, &page);
+	if (err)
+		err = alloc_from_zones(map, node, order, alloc_flags, alloc_last_resort, &page);
 	if (err)
 		return err;
 	word = mf_page_word(page);
@@ -119,7 +129,8 @@ int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_
 {
 	struct mf_zone *zone = NULL;
 
-	if (MF_LIKELY((unsigned)node + 1 <= MF_NODES_MAX && alloc_flags <= MF_ALLOC_FLAGS_ALL))
+	if (MF_LIKELY((unsigned)node + 1 <= MF_NODES_MAX && (alloc_flags <= MF_ALLOC_NOWAIT ||
+								(node >= 0 && alloc_flags <= MF_ALLOC_FLAGS_ALL))))
 		zone = __atomic_load_n(&map->zone_of_node[(unsigned)node + 1], __ATOMIC_ACQUIRE);
 	if (MF_LIKELY(zone != NULL)) {
 		if (order == 0)

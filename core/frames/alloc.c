@@ -8,8 +8,8 @@
  *   4  a free block of the home block             9  the stock (base frames)
  *   5  drain the caches, and again
  *
- * Callers that may not wait get 1, 2, the home block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never
- * folds: it lists the block (zone.c).
+ * 8 and 9 come after every zone that may serve the request was asked for the rest.  Callers that may not wait get 1, 2, the home
+ * block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never folds: it lists the block (zone.c).
  */
 #include "core/frames/zone.h"
 
@@ -33,20 +33,21 @@ static int alloc_nowait(struct mf_zone *zone, unsigned order, struct mf_page **p
 	*page = zone_take(zone, ZONE_NORMAL, order);
 	if (!*page)
 		*page = zone_take(zone, ZONE_HOME, order);
-	if (!*page)
-		*page = take_last_resort_locked(zone, order);
 	zone_unlock(zone);
 	return *page ? 0 : -MF_ENOMEM;
 }
 
-/* Folds what may give a block of this order; false when nothing folded. */
-static bool fold_for(struct mf_zone *zone, unsigned order)
+/*
+ * Folds what may give a block of this order; false when nothing folded.  Small orders gain only where an unfold has just
+ * failed for lack of map frames: a fold gives some back.
+ */
+static bool fold_for(struct mf_zone *zone, unsigned order, bool unfold_failed)
 {
 	const struct mf_geometry *g = &zone->map->geo;
 	uint64_t nr = 0;
 
 	if (order < g->step)
-		return false;
+		return unfold_failed && fold_one(zone, 0);
 	/* One block of tier 1 is enough for one block of tier 1; larger ones need neighbours. */
 	while (fold_one(zone, 0)) {
 		nr++;
@@ -54,7 +55,7 @@ static bool fold_for(struct mf_zone *zone, unsigned order)
 			return true;
 	}
 	if (nr == 0 || order >= g->shift[g->top])
-		nr += fold_set(zone, 0);
+		nr += fold_set(zone, 0, FOLD_LAZILY);
 	return nr > 0;
 }
 
@@ -64,17 +65,17 @@ struct attempt {
 	bool others_changing;  /* or a reason to wait                                                          */
 };
 
-static struct attempt attempt(struct mf_zone *zone, unsigned order)
+static struct attempt attempt(struct mf_zone *zone, unsigned order, bool may_unfold)
 {
 	struct attempt a = { 0 };
 
 	zone_lock(zone);
 	a.page = zone_take(zone, ZONE_NORMAL, order);
-	if (!a.page)
+	if (!a.page && may_unfold)
 		a.block = zone_begin_unfold(zone, ZONE_NORMAL, order);
 	if (!a.page && !a.block)
 		a.page = zone_take(zone, ZONE_HOME, order);
-	if (!a.page && !a.block)
+	if (!a.page && !a.block && may_unfold)
 		a.block = zone_begin_unfold(zone, ZONE_HOME, order);
 	a.others_changing = zone->nr_changing > 0;
 	zone_unlock(zone);
@@ -95,40 +96,43 @@ static int unfold_for(struct mf_zone *zone, struct mf_page *block, unsigned orde
 
 static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **page)
 {
-	bool drained = false, dry = false;
+	bool drained = false, dry = false, unfold_failed = false;
 
 	reader_none_open(zone->map);
 	for (;;) {
-		struct attempt a = attempt(zone, order);
+		struct attempt a = attempt(zone, order, !unfold_failed);
 
 		*page = a.page;
 		if (a.page)
 			return 0;
 		if (a.block) {
-			if (unfold_for(zone, a.block, order) == 0)
-				continue;
-			break; /* source RAM or the host is out of memory */
+			/* Where RAM, an altmap or the host is out of memory, what is free elsewhere may still do. */
+			unfold_failed = unfold_for(zone, a.block, order) != 0;
+			continue;
 		}
 		if (!drained) {
 			cache_drain(zone);
 			drained = true;
 			continue;
 		}
-		if (fold_for(zone, order)) {
+		if (fold_for(zone, order, unfold_failed)) {
 			dry = false;
+			unfold_failed = false;
 			continue;
 		}
 		/* Another may have begun to fold between our attempt and our fold, and have left us nothing: look again. */
 		if (dry && !a.others_changing)
-			break;
+			return -MF_ENOMEM;
 		dry = !a.others_changing;
 		drained = false;
 		zone->map->machine->ops->relax(zone->map->machine);
 	}
+}
+
+int zone_alloc_last_resort(struct mf_zone *zone, unsigned order, struct mf_page **page)
+{
 	zone_lock(zone);
 	*page = take_last_resort_locked(zone, order);
-	if (!*page)
-		*page = zone_take(zone, ZONE_HOME, order);
 	zone_unlock(zone);
 	return *page ? 0 : -MF_ENOMEM;
 }
@@ -155,7 +159,7 @@ static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 	while (fold_one(zone, keep))
 		nr++;
 	do {
-		more = fold_set(zone, keep);
+		more = fold_set(zone, keep, keep ? FOLD_LAZILY : FOLD_HARD);
 		nr += more;
 	} while (more);
 	return nr;
@@ -165,15 +169,19 @@ int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr
 {
 	int err = map_permit(map);
 	unsigned nr_zones = map_nr_zones(map);
-	uint64_t nr = 0;
+	uint64_t nr = 0, before;
 
 	if (err)
 		return err;
 	if (node < MF_ANY_NODE || node >= MF_NODES_MAX || (flags != MF_FOLD_KEEP && flags != MF_FOLD_ALL))
 		return -MF_EINVAL;
-	for (unsigned i = 0; i < nr_zones; i++)
-		if (node == MF_ANY_NODE || map->zone[i]->node == (unsigned)node)
-			nr += zone_fold(map->zone[i], flags);
+	/* Again while anything folds: zones share page tables, so one may hold a frame of another's. */
+	do {
+		before = nr;
+		for (unsigned i = 0; i < nr_zones; i++)
+			if (node == MF_ANY_NODE || map->zone[i]->node == (unsigned)node)
+				nr += zone_fold(map->zone[i], flags);
+	} while (nr != before);
 	if (nr_folded)
 		*nr_folded = nr;
 	return 0;

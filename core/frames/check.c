@@ -70,30 +70,40 @@ static uint64_t list_length(const struct mf_list *head)
 	return nr;
 }
 
-static int check_zone(struct mf_zone *zone, const struct check_totals *t, struct mf_violation *v)
+/* One counter against its list, if it has one, and against what the records say. */
+struct compared {
+	const char *what;
+	uint64_t counted, listed, found;
+};
+
+static int check_zone(struct mf_zone *zone, const struct check_zone_totals *t, struct mf_violation *v)
 {
 	uint64_t listed = 0, cached = cache_count(zone), set_aside = list_length(&zone->set_aside);
+	uint64_t split_top = list_length(&zone->split_top);
 
 	if (check_lists(zone, &listed, v) || check_foldable(zone, v))
 		return 1;
-	if (listed != t->listed[zone->id] || cached != t->cached[zone->id])
-		return check_fail(v, "M8", 0, "zone %u lists %llu and caches %llu frames; the records say %llu and %llu", zone->id,
-				  (unsigned long long)listed, (unsigned long long)cached,
-				  (unsigned long long)t->listed[zone->id], (unsigned long long)t->cached[zone->id]);
-	if (set_aside != zone->nr_set_aside || set_aside != t->set_aside[zone->id])
-		return check_fail(v, "M8", 0, "zone %u counts %llu set-aside blocks, lists %llu; the records say %llu", zone->id,
-				  (unsigned long long)zone->nr_set_aside, (unsigned long long)set_aside,
-				  (unsigned long long)t->set_aside[zone->id]);
-	if (zone->nr_changing)
-		return check_fail(v, "M8", 0, "zone %u counts %llu blocks in transition while nothing runs", zone->id,
-				  (unsigned long long)zone->nr_changing);
+	const struct compared all[] = {
+		{ "free frames", listed, listed, t->listed },
+		{ "cached frames", cached, cached, t->cached },
+		{ "frames", zone->nr_present, zone->nr_present, t->present },
+		{ "set-aside blocks", zone->nr_set_aside, set_aside, t->set_aside },
+		{ "foldable blocks", zone->nr_foldable[1], zone->nr_foldable[1], t->foldable },
+		{ "split top blocks", split_top, split_top, t->split_top },
+		{ "blocks in transition", zone->nr_changing, zone->nr_changing, 0 },
+	};
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (all[i].counted != all[i].found || all[i].listed != all[i].found)
+			return check_fail(v, "M8", 0, "zone %u counts %llu %s and lists %llu; the records say %llu", zone->id,
+					  (unsigned long long)all[i].counted, all[i].what,
+					  (unsigned long long)all[i].listed, (unsigned long long)all[i].found);
 	return 0;
 }
 
 int zone_check(struct mf_map *map, const struct check_totals *totals, struct mf_violation *violation)
 {
 	for (unsigned i = 0; i < map->nr_zones; i++)
-		if (check_zone(map->zone[i], totals, violation))
+		if (check_zone(map->zone[i], &totals->zone[i], violation))
 			return 1;
 	return 0;
 }

@@ -148,7 +148,7 @@ static int client_offline(struct mf_map *map, const struct mf_region *r)
 	int err = -MF_EAGAIN;
 
 	for (int tries = 0; tries < OFFLINE_TRIES && err == -MF_EAGAIN; tries++) {
-		err = mf_fold(map, (int)r->config.node, MF_FOLD_ALL, NULL);
+		err = mf_fold(map, MF_ANY_NODE, MF_FOLD_ALL, NULL);
 		if (!err)
 			err = offline_once(map, r);
 		if (err == -MF_EAGAIN)
@@ -195,6 +195,8 @@ int mf_map_create(const struct mf_map_config *config, struct mf_map **out)
 
 	if (!m || !m->ops || !m->ops->meta_alloc || !m->ops->meta_free)
 		return -MF_EINVAL;
+	if (m->ops->may_use && !m->ops->may_use(m))
+		return -MF_EPERM;
 	map = m->ops->meta_alloc(m, sizeof(*map));
 	if (!map)
 		return -MF_ENOMEM;
@@ -242,7 +244,7 @@ int mf_zone_info(struct mf_map *map, unsigned id, struct mf_zone_info *info)
 	info->nr_pool_idle = zone->area[ZONE_POOL].nr_frames;
 	info->nr_set_aside = zone->nr_set_aside;
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
-		info->nr_foldable[tier] = tier == zone->map->geo.top ? set_count_idle_locked(zone) : zone->nr_foldable[tier];
+		info->nr_foldable[tier] = zone_folds_in_sets(zone->map, tier) ? set_count_idle_locked(zone) : zone->nr_foldable[tier];
 		for (unsigned class = 0; class < ZONE_NR_CLASSES; class++)
 			for (unsigned order = 0; order < MF_ORDERS_MAX; order++)
 				for (struct mf_list *l = zone->area[class].list[tier][order].next;

@@ -26,6 +26,7 @@ struct set {
 	struct mf_list tops;   /* chosen top blocks, off split_top                                            */
 	struct mf_list blocks; /* chosen set-aside blocks, off zone->set_aside                                 */
 	struct mf_list later;  /* records of map frames outside the set, to be released after the flush        */
+	enum fold_effort effort;
 	struct mf_bag spare;   /* frames for tables that move: RAM first, then the pool's on top               */
 	struct mf_bag dead;    /* RAM frames to be released after the flush                                   */
 	uint64_t nr;
@@ -201,13 +202,14 @@ static void choose_all(struct set *s, uint64_t keep)
 	}
 }
 
-/* Could any top block fold?  Only its tables may move to RAM; a zone that is merely full should not ask for any. */
-static bool top_may_fold(struct mf_zone *zone)
+/* Could tables move to RAM?  Those of a top block that folds, or of any block when it is to be; a full zone asks for none. */
+static bool may_use_ram(struct mf_zone *zone, enum fold_effort effort)
 {
 	struct mf_page *page, *next;
-	bool may = false;
+	bool may;
 
 	zone_lock(zone);
+	may = effort == FOLD_HARD && zone->nr_set_aside > 0;
 	set_for_each(page, next, &zone->split_top)
 		may |= page->nr_free + zone->nr_set_aside >= page->capacity;
 	zone_unlock(zone);
@@ -240,8 +242,9 @@ static bool drop_some(struct set *s, uint64_t *nr_moves)
 
 		if (!is_chosen(page))
 			continue;
-		/* A block that folds alone must not push its tables out to RAM: that would gain nothing. */
-		if (!claims_allow(s->map, page, &moves) || moves > pool + (with_top ? ram : 0)) {
+		/* A block that folds alone pushes its tables out to RAM only when it has to: that saves no memory. */
+		if (!claims_allow(s->map, page, &moves) ||
+		    moves > pool + (with_top || s->effort == FOLD_HARD ? ram : 0)) {
 			drop_block(s, page);
 			dropped = true;
 			continue;
@@ -416,16 +419,16 @@ static void release_all(struct set *s)
 	zone_unlock(zone);
 }
 
-uint64_t fold_set(struct mf_zone *zone, uint64_t keep)
+uint64_t fold_set(struct mf_zone *zone, uint64_t keep, enum fold_effort effort)
 {
 	struct mf_map *map = zone->map;
-	struct set s = { .map = map, .zone = zone };
+	struct set s = { .map = map, .zone = zone, .effort = effort };
 	uint64_t nr_moves = 0;
 
 	mf_list_init(&s.tops);
 	mf_list_init(&s.blocks);
 	mf_list_init(&s.later);
-	if (map->machine->backing == MF_WINDOW_TABLES && top_may_fold(zone))
+	if (map->machine->backing == MF_WINDOW_TABLES && may_use_ram(zone, effort))
 		(void)!ram_fill(map, zone->node, &s.spare, SET_RAM_MAX); /* none is fine: tables move within the pool */
 	table_lock(map);
 	zone_lock(zone);

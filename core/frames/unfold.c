@@ -354,7 +354,7 @@ static int frames_for_used(struct unfold *u)
 	return 0;
 }
 
-int unfold_used(struct mf_zone *zone, struct mf_page *block, uint64_t child_word)
+static int unfold_used_once(struct mf_zone *zone, struct mf_page *block, uint64_t child_word)
 {
 	struct unfold u;
 	int err;
@@ -378,4 +378,18 @@ int unfold_used(struct mf_zone *zone, struct mf_page *block, uint64_t child_word
 	zone_unlock(zone);
 	pool_empty(u.map, zone->node, &u.frames);
 	return 0;
+}
+
+/* Frames may be had from what is cached or idle: before it is given up, that is drained and folded. */
+int unfold_used(struct mf_zone *zone, struct mf_page *block, uint64_t child_word)
+{
+	int err = unfold_used_once(zone, block, child_word);
+
+	if (err != -MF_ENOMEM)
+		return err;
+	cache_drain(zone);
+	do {
+		err = unfold_used_once(zone, block, child_word);
+	} while (err == -MF_ENOMEM && (fold_one(zone, 0) || fold_set(zone, 0, FOLD_LAZILY)));
+	return err;
 }

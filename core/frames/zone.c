@@ -35,7 +35,7 @@ static enum zone_class classify(const struct mf_zone *zone, const struct mf_page
 }
 
 /* A split block (NULL: none that can fold) gained or lost free children.  One that lost none of its capacity can be folded. */
-static void account(struct mf_zone *zone, struct mf_page *parent, unsigned tier, int nr_children)
+static void account(struct mf_zone *zone, struct mf_page *parent, unsigned tier, int64_t nr_children)
 {
 	bool was, is;
 
@@ -56,9 +56,10 @@ static void account(struct mf_zone *zone, struct mf_page *parent, unsigned tier,
 	}
 }
 
-static int children_in(const struct mf_zone *zone, unsigned tier, unsigned order)
+/* As wide as an order can be: a flat region's blocks on tier 0 reach 2^47 descriptors. */
+static int64_t children_in(const struct mf_zone *zone, unsigned tier, unsigned order)
 {
-	return 1 << (order - zone->map->geo.shift[tier]);
+	return (int64_t)1 << (order - zone->map->geo.shift[tier]);
 }
 
 static void link_head(struct mf_zone *zone, struct mf_page *page, uint64_t base, unsigned order, enum zone_class class)
@@ -96,7 +97,7 @@ void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned ord
 	struct mf_page *parent = zone_parent(zone, tier, pfn);
 	uint64_t base = map_word_as(mf_page_word(map_record(map, tier, pfn)), MF_KIND_FREE);
 	unsigned order_max = parent ? map->geo.step * (tier + 1) - 1 : mf_log2(map->geo.span);
-	int nr_children = children_in(zone, tier, order);
+	int64_t nr_children = children_in(zone, tier, order);
 
 	while (order < order_max && order < MF_ORDERS_MAX - 1) {
 		struct mf_page *buddy = map_record(map, tier, pfn ^ (mf_pfn_t)1 << order);
@@ -143,7 +144,7 @@ void zone_insert_fresh(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_p
 	parent = zone_parent(zone, tier, start);
 	class = classify(zone, parent, start);
 	base = map_word_as(mf_page_word(map_record(zone->map, tier, start)), MF_KIND_FREE);
-	account(zone, parent, tier, (int)((end - start) >> zone->map->geo.shift[tier]));
+	account(zone, parent, tier, (int64_t)((end - start) >> zone->map->geo.shift[tier]));
 	while (start < end) {
 		unsigned order = piece_order(zone, parent, tier, start, end);
 

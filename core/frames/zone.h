@@ -166,7 +166,11 @@ void fold_used(struct mf_zone *zone, struct mf_page *block, uint64_t word);
 /* ---- set.c --------------------------------------------------------------------------------------------------------------------- */
 
 /* Folds every set-aside block, and every top block but `keep`, that can be folded; how many. */
-uint64_t fold_set(struct mf_zone *zone, uint64_t keep);
+enum fold_effort {
+	FOLD_LAZILY, /* a block that folds for itself moves its tables within the pool only                    */
+	FOLD_HARD,   /* to RAM as well: asked for by name, or the memory is to be removed                      */
+};
+uint64_t fold_set(struct mf_zone *zone, uint64_t keep, enum fold_effort effort);
 /* Split top blocks without users; under the zone's lock. */
 uint64_t set_count_idle_locked(struct mf_zone *zone);
 
@@ -251,11 +255,13 @@ void stock_fill_locked(struct mf_zone *zone);
 /* Is this what the caches hold? */
 static inline bool zone_caches(const struct mf_map *map, unsigned order, unsigned tier)
 {
-	return order == map->geo.shift[tier] && tier < CACHE_KINDS;
+	return tier < CACHE_KINDS && order == map->geo.shift[tier];
 }
 
 /* A block of 2^order frames that the cache did not have: off the lists, records of kind free, flags 0. */
 MF_MUST_CHECK int zone_alloc(struct mf_zone *zone, unsigned order, unsigned alloc_flags, struct mf_page **page);
+/* What is kept for the map and for callers that may not wait, when no zone has anything else. */
+MF_MUST_CHECK int zone_alloc_last_resort(struct mf_zone *zone, unsigned order, struct mf_page **page);
 /* The reverse, for what is not cached.  Every record of it is of kind free, counts 0, links zero. */
 void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order);
 

@@ -98,6 +98,35 @@ static int check_below(struct check *c, struct mf_map *map, const struct map_vis
 	return 0;
 }
 
+/* ---- Edges --- */
+
+static bool overlaps_in_part(mf_pfn_t start, mf_pfn_t end, mf_pfn_t block, mf_pfn_t block_end)
+{
+	return start < end && start < block_end && block < end && (block < start || end < block_end);
+}
+
+/* A block in an edge counts the parts of regions that lie in it and do not cover it; a reserve of whole blocks is a part. */
+static int check_edge(struct check *c, struct mf_map *map, const struct map_visit *at)
+{
+	mf_pfn_t end = at->pfn + at->nr_frames;
+	uint64_t nr = 0;
+
+	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+		const struct mf_region *r = map->region[i];
+		mf_pfn_t middle;
+
+		if (!r)
+			continue;
+		middle = r->reserve.group ? r->reserve.end : r->config.start_pfn;
+		nr += overlaps_in_part(r->config.start_pfn, middle, at->pfn, end);
+		nr += overlaps_in_part(middle, r->config.end_pfn, at->pfn, end);
+	}
+	if (at->page->mapping != nr)
+		return check_fail(c->violation, "M8", at->pfn, "an edge counts %llu parts of regions; there are %llu",
+				  (unsigned long long)at->page->mapping, (unsigned long long)nr);
+	return 0;
+}
+
 /* ---- Split records ------------------------------------------------------------------------------------------------------------------- */
 
 struct recount {
@@ -134,7 +163,7 @@ static int check_split(struct check *c, struct mf_map *map, const struct map_vis
 		return check_fail(c->violation, "M1", at->pfn, "a split block of tier %u has children on tier %u", at->tier,
 				  mf_word_child(at->word));
 	if (at->word & MF_FLAG_EDGE)
-		return 0;
+		return check_edge(c, map, at);
 	if (recount_children(c, map, at, &n))
 		return 1;
 	if (p->nr_free != n.nr_free || p->nr_map != n.nr_map || n.nr_host != host ||
@@ -143,7 +172,11 @@ static int check_split(struct check *c, struct mf_map *map, const struct map_vis
 				  "a split block says %u free, %u map, capacity %u; counted %u free, %u map, %u hosts", p->nr_free,
 				  p->nr_map, p->capacity, n.nr_free, n.nr_map, n.nr_host);
 	if (at->word & MF_FLAG_SET_ASIDE)
-		c->totals.set_aside[mf_word_zone(at->word)]++;
+		c->totals.zone[mf_word_zone(at->word)].set_aside++;
+	else if (at->tier == map->geo.top && at->tier > 1)
+		c->totals.zone[mf_word_zone(at->word)].split_top++;
+	else if (p->nr_free == p->capacity)
+		c->totals.zone[mf_word_zone(at->word)].foldable++;
 	return 0;
 }
 
@@ -171,6 +204,7 @@ static int check_map_frame(struct check *c, struct mf_map *map, const struct map
 static int check_record(void *ctx, struct mf_map *map, const struct map_visit *at)
 {
 	struct check *c = ctx;
+	struct check_zone_totals *zone;
 	enum mf_kind kind = mf_word_kind(at->word);
 
 	if (check_word(c, map, at))
@@ -181,13 +215,18 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 		return 1;
 	if (kind == MF_KIND_MAP && check_map_frame(c, map, at))
 		return 1;
+	zone = &c->totals.zone[mf_word_zone(at->word)];
 	if (kind == MF_KIND_FREE && at->word & MF_FLAG_BUDDY)
-		c->totals.listed[mf_word_zone(at->word)] += at->nr_frames;
+		zone->listed += at->nr_frames;
 	else if (kind == MF_KIND_FREE && at->word & MF_FLAG_CACHED)
-		c->totals.cached[mf_word_zone(at->word)] += at->nr_frames;
+		zone->cached += at->nr_frames;
 	else if (kind == MF_KIND_FREE)
 		return check_fail(c->violation, "M8", at->pfn, "a free frame is on no list and in no cache");
-	c->nr_present += kind == MF_KIND_HOLE ? 0 : at->nr_frames;
+	if (kind != MF_KIND_HOLE) {
+		c->nr_present += at->nr_frames;
+		if (at->pfn >= map_word_region(map, at->word)->free_start)
+			zone->present += at->nr_frames;
+	}
 	return check_below(c, map, at);
 }
 
@@ -196,7 +235,18 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 struct backed {
 	struct check *c;
 	struct mf_map *map;
+	uint64_t nr_ram; /* frames of slots and tables that lie in no region                                      */
 };
+
+static bool is_ram(const struct mf_map *map, mf_pfn_t pfn)
+{
+	const struct mf_folio *folio = mf_pfn_folio(map, pfn);
+	uint64_t word = folio ? mf_page_word(&folio->page) : 0;
+
+	if (mf_word_kind(word) == MF_KIND_MAP)
+		return false;
+	return mf_word_kind(word) != MF_KIND_RESERVED || !reserve_holds(&map_word_region(map, word)->reserve, pfn);
+}
 
 /* A slot below the top is backed only under a split block whose children live on its tier. */
 static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t pfn, bool is_table)
@@ -206,8 +256,8 @@ static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t p
 	unsigned tier = mf_page_tier(b->map, page), above;
 	mf_pfn_t first = mf_page_to_pfn(b->map, page);
 
-	(void)pfn;
-	(void)level;
+	if (is_ram(b->map, pfn))
+		b->nr_ram += is_table ? 1 : (uint64_t)1 << (level * b->map->geo.step);
 	if (is_table || tier == b->map->geo.top)
 		return 0;
 	for (above = tier + 1; above <= b->map->geo.top; above++) {
@@ -226,7 +276,8 @@ static const char *const laws[] = { "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M
 
 static int check_tables(struct check *c, struct mf_map *map)
 {
-	struct backed b = { c, map };
+	struct backed b = { c, map, 0 };
+	uint64_t nr_own;
 	char text[128];
 	const char *broken;
 
@@ -236,7 +287,14 @@ static int check_tables(struct check *c, struct mf_map *map)
 	/* A sentence that begins with the law: "M8: ..." */
 	if (broken)
 		return check_fail(c->violation, laws[broken[1] - '1'], 0, "%s", broken + 4);
-	return mf_pgtable_for_each(&map->pgtable, check_backed, &b);
+	if (mf_pgtable_for_each(&map->pgtable, check_backed, &b))
+		return 1;
+	/* The root, the zero frame and the shared tables are no private entries. */
+	nr_own = mf_pgtable_init_frames(&map->machine->paging);
+	if (map->nr_ram != b.nr_ram + nr_own)
+		return check_fail(c->violation, "M8", 0, "%llu frames of RAM are counted; %llu back slots and tables",
+				  (unsigned long long)map->nr_ram, (unsigned long long)(b.nr_ram + nr_own));
+	return 0;
 }
 
 /* Every region is described: no zero in the top window where there is memory. */

@@ -43,9 +43,17 @@ struct mf_region {
 	unsigned top;          /* T: highest tier of its blocks, 0 for flat                                   */
 };
 
-/* What a walk over all records found, by zone: frames in free blocks on lists, in caches; set-aside blocks. */
+/* What a walk over all records found in one zone. */
+struct check_zone_totals {
+	uint64_t listed, cached; /* frames in free blocks on lists, and in caches                               */
+	uint64_t present;        /* frames that were given to the allocator                                    */
+	uint64_t set_aside;      /* split blocks: of the map pool,                                             */
+	uint64_t foldable;       /* of tier 1 without users,                                                   */
+	uint64_t split_top;      /* of a top tier that folds in sets                                           */
+};
+
 struct check_totals {
-	uint64_t listed[MF_ZONES_MAX], cached[MF_ZONES_MAX], set_aside[MF_ZONES_MAX];
+	struct check_zone_totals zone[MF_ZONES_MAX];
 };
 
 /* What memmap asks of the room above it. */

@@ -357,7 +357,7 @@ struct mf_region_config {
 	enum mf_layout layout;
 	enum mf_source source;
 	unsigned top;                /* tiered: highest tier of its blocks, 1 .. the map's top; 0 means the map's top  */
-	uint64_t nr_altmap;          /* MF_SOURCE_ALTMAP: frames at start_pfn kept for the map, a multiple of 2^b       */
+	uint64_t nr_altmap;          /* MF_SOURCE_ALTMAP: frames at start_pfn kept for the map; tiered: a multiple of 2^b       */
 };
 
 /*
