@@ -13,9 +13,12 @@ here=$(dirname "$0")
 # Debugging lines would make every inlined header a function of its own.
 strip --strip-debug -o "$work/counted" "$program"
 
+# Registers are kept up at every instruction: sim's accesses are repeated after a fault, and Valgrind 3.19 would start
+# again with a stale one under allregs-at-mem-access.
+#
 # counts NAME OPTIONS ARGUMENT: runs it and flattens what was counted into $work/NAME.
 counts() {
-	valgrind -q --tool=callgrind --px-default=allregs-at-mem-access --px-file-backed=allregs-at-mem-access \
+	valgrind -q --tool=callgrind --px-default=allregs-at-each-insn --px-file-backed=allregs-at-each-insn \
 		--callgrind-out-file="$work/$1.out" $2 "$work/counted" $3 >"$work/$1.said"
 	awk -f "$here/callgrind.awk" "$work/$1.out" >"$work/$1"
 }

@@ -2,8 +2,8 @@
 /*
  * description.c - MACHINE.json into struct description; see description.h.
  *
- * Owns no state.  Order: JSON, keys, one value after the other, regions against each other.  The first thing wrong
- * is the message.
+ * Owns no state.  Order: JSON, keys (description_keys.c), one value after the other, regions against each other
+ * (description_regions.c).  The first thing wrong is the message.
  */
 #include "cli/description.h"
 #include "cli/message.h"
@@ -230,24 +230,7 @@ static int parse_region(struct parse *p, struct json_object *object, struct desc
 	return check_region(p, r);
 }
 
-/* ---- Regions against each other ---------------------------------------------------------------------------------- */
-
-static int check_pair(struct parse *p, unsigned i, unsigned j)
-{
-	const struct description_region *a = &p->d->regions[i], *b = &p->d->regions[j];
-
-	snprintf(p->where, sizeof(p->where), "regions[%u]", j);
-	if (a->name[0] != '\0' && strcmp(a->name, b->name) == 0)
-		return wrong(p, ".name", "%s is the name of regions[%u] already; names are unique",
-			     message_quote(b->name), i);
-	if (a->start_bytes < b->start_bytes + b->size_bytes && b->start_bytes < a->start_bytes + a->size_bytes)
-		return wrong(p, "",
-			     "0x%" PRIx64 " to 0x%" PRIx64 " overlaps regions[%u], 0x%" PRIx64 " to 0x%" PRIx64
-			     " (ends exclusive); move one of them",
-			     b->start_bytes, b->start_bytes + b->size_bytes, i, a->start_bytes,
-			     a->start_bytes + a->size_bytes);
-	return 0;
-}
+/* ---- The regions --------------------------------------------------------------------------------------------- */
 
 static int parse_regions(struct parse *p, struct json_object *array)
 {
@@ -267,10 +250,8 @@ static int parse_regions(struct parse *p, struct json_object *array)
 	for (unsigned j = 0; j < nr && !err; j++) {
 		snprintf(p->where, sizeof(p->where), "regions[%u].", j);
 		err = parse_region(p, json_object_array_get_idx(array, j), &p->d->regions[j]);
-		for (unsigned i = 0; i < j && !err; i++)
-			err = check_pair(p, i, j);
 	}
-	return err;
+	return err ? err : description_regions_check(p->d, p->message, p->message_size);
 }
 
 /* ---- The file --------------------------------------------------------------------------------------------- */
@@ -349,8 +330,6 @@ int description_parse(const char *text, size_t length, unsigned page_shift, stru
 	struct description d = {.page_shift = page_shift};
 	struct parse p = {.d = &d, .message = message, .message_size = message_size};
 	struct json_object *top;
-	char key[32];
-	unsigned line;
 	int err;
 
 	if (length > DESCRIPTION_BYTES_MAX) {
@@ -360,13 +339,9 @@ int description_parse(const char *text, size_t length, unsigned page_shift, stru
 	top = parse_json(&p, text, length);
 	if (!top)
 		return -MF_EINVAL;
-	if (description_key_twice(text, length, &line, key, sizeof(key))) {
-		snprintf(message, message_size, "line %u: the key %s stands twice in one object", line,
-			 message_quote(key));
-		err = -MF_EINVAL;
-	} else {
+	err = description_keys_check(text, length, message, message_size);
+	if (!err)
 		err = parse_top(&p, top);
-	}
 	json_object_put(top);
 	if (err)
 		description_free(&d);

@@ -54,17 +54,27 @@ struct description {
 MF_MUST_CHECK int description_parse(const char *text, size_t length, unsigned page_shift, struct description *out,
 				    char *message, size_t message_size);
 
-/* Reads and parses a file; the message starts with its path.  Fails as description_parse() does, and with -MF_EIO. */
+/*
+ * Reads and parses a file, or what another program writes to a pipe ("/dev/stdin"); the message starts with the path.
+ * Fails as description_parse() does, and with -MF_EIO: unreadable, or neither a regular file nor a pipe.
+ */
 MF_MUST_CHECK int description_read(const char *path, unsigned page_shift, struct description *out, char *message,
 				   size_t message_size);
 
 void description_free(struct description *d);
 
 /*
- * The first key that stands twice in one object of a well-formed JSON text: json-c would silently take the last.
- * Gives its line and the key as written, cut to fit.  Objects of more keys than there are known ones are searched
- * as far as that.
+ * Refuses, of a well-formed JSON text, a key that stands twice in one object, since json-c would silently take the
+ * last, and a key with a backslash, since it could be the same as another.  The message starts with the line.
+ * Objects of more keys than there are known ones are searched as far as that.
+ * Fails: -MF_EINVAL.
  */
-bool description_key_twice(const char *text, size_t length, unsigned *line, char *key, size_t key_size);
+MF_MUST_CHECK int description_keys_check(const char *text, size_t length, char *message, size_t message_size);
+
+/*
+ * Refuses regions of one name, and regions that overlap.
+ * Fails: -MF_EINVAL, -MF_ENOMEM; the message starts with the region of the two that comes later in the file.
+ */
+MF_MUST_CHECK int description_regions_check(const struct description *d, char *message, size_t message_size);
 
 #endif

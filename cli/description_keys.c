@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * description_keys.c - finds a key that stands twice in one JSON object.
+ * description_keys.c - refuses a key that stands twice in one JSON object, or that is written with a backslash.
  *
- * Owns no state.  Relies on a text that the parser has accepted; does not undo escapes in keys.
+ * Owns no state.  Relies on a text that the parser has accepted; compares keys as they are written, which is why none
+ * may have escapes.
  */
 #include "cli/description.h"
+#include "cli/message.h"
+#include <stdio.h>
 #include <string.h>
 
 enum { KEYS_MAX = 16 };
@@ -53,16 +56,25 @@ static unsigned line_of(const char *text, const char *where)
 	return line;
 }
 
-bool description_key_twice(const char *text, size_t length, unsigned *line, char *key, size_t key_size)
+/* NULL, or what is wrong with the key. */
+static const char *key_fault(struct keys *keys, const char *text, size_t length)
+{
+	if (memchr(text, '\\', length))
+		return "is written with a backslash; write its letters as they are";
+	return note_key(keys, text, length) ? "stands twice in one object" : NULL;
+}
+
+int description_keys_check(const char *text, size_t length, char *message, size_t message_size)
 {
 	static struct keys open[DESCRIPTION_DEPTH_MAX];
-	const char *p = text, *end = text + length, *after, *string;
+	const char *p = text, *end = text + length, *after, *string, *fault;
 	unsigned depth = 0;
+	char key[64]; /* longer than what a message shows of it */
 
 	while (p < end) {
 		if (*p == '{' || *p == '[') {
 			if (depth == DESCRIPTION_DEPTH_MAX)
-				return false;
+				return 0;
 			open[depth++].nr = 0;
 		} else if (*p == '}' || *p == ']') {
 			depth -= depth > 0;
@@ -77,14 +89,13 @@ bool description_key_twice(const char *text, size_t length, unsigned *line, char
 			;
 		if (depth == 0 || after == end || *after != ':')
 			continue;
-		if (note_key(&open[depth - 1], string, (size_t)(p - 1 - string))) {
-			size_t n = mf_min((uint64_t)(p - 1 - string), key_size - 1);
-
-			memcpy(key, string, n);
-			key[n] = '\0';
-			*line = line_of(text, string);
-			return true;
+		fault = key_fault(&open[depth - 1], string, (size_t)(p - 1 - string));
+		if (fault) {
+			snprintf(key, sizeof(key), "%.*s", (int)(p - 1 - string), string);
+			snprintf(message, message_size, "line %u: the key %s %s", line_of(text, string),
+				 message_quote(key), fault);
+			return -MF_EINVAL;
 		}
 	}
-	return false;
+	return 0;
 }

@@ -12,7 +12,10 @@ uint64_t measure_resident(const void *start, uint64_t size_bytes);
 /* Bytes in page tables of the whole process (VmPTE). */
 uint64_t measure_page_tables(void);
 
-/* Bytes of addresses that this process can still map, by its limit (RLIMIT_AS) and by what the host has for a process. */
+/*
+ * Bytes of addresses that this process can still map, by its limit (RLIMIT_AS) and by what the host has for a
+ * process.
+ */
 uint64_t measure_addresses(void);
 
 /* Monotonic. */

@@ -17,7 +17,7 @@ struct row_request {
 	bool as_described;                 /* each region's own                                       */
 	enum mf_linux_memory_kind backing; /* MF_LINUX_FILE: path, regions one after the other in it    */
 	const char *path;
-	bool touch;                        /* write to every page of the described memory             */
+	bool touch;                        /* write to every page what it holds already              */
 	bool progress;                     /* say on standard error what takes over a second          */
 };
 
@@ -27,7 +27,7 @@ struct row {
 	const char *name;
 	enum row_status status;    /* REFUSED: bad input, why says what                                */
 	char why[MESSAGE_MAX];
-	char laws[MESSAGE_MAX];    /* "held", or the law that is broken                                */
+	char laws[MESSAGE_MAX];    /* "held", the law that is broken, or "not all checked"             */
 	uint64_t described_bytes;
 	uint64_t unit_bytes;       /* 0: regions differ                                               */
 	uint64_t map_bytes;        /* resident in the windows after the bring-up, before any check    */

@@ -41,7 +41,7 @@ static int help(void)
 	     "      --unit SIZE          what it is allocated in: a power of two (default 2MiB)\n"
 	     "      --backing KIND       memfd (default), hugetlbfs, anon, or the path of a file or of a dax device\n"
 	     "      --layout NAME,...    flat, tiered (default: both)\n"
-	     "      --touch              write to every page of the described memory\n"
+	     "      --touch              write to every page of the described memory what it holds already\n"
 	     "      --json               JSON for programs\n"
 	     "      --help               show this help\n"
 	     "\n"
@@ -205,6 +205,11 @@ static bool is_runnable(const char *file, const struct description *d)
 	if (d->page_shift < host_page_shift()) {
 		message_error("%s: page_size: this host has no smaller pages than %s; use that", file,
 			      size_exact(text, (uint64_t)1 << host_page_shift()));
+		return false;
+	}
+	if (d->nr_regions > MF_LINUX_MEMORIES_MAX) {
+		message_error("%s: regions: %u can be planned, but not run; use at most %d", file, d->nr_regions,
+			      MF_LINUX_MEMORIES_MAX);
 		return false;
 	}
 	for (unsigned i = 0; i < d->nr_regions; i++) {

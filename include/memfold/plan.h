@@ -33,8 +33,10 @@
  *   - All other sources count as RAM: the same frames, elsewhere.
  *   - The Linux schemes: slots of P bytes for one array of 64 bytes a frame, with private tables, no zero frame,
  *     nothing shared but the tail frame of hvo-7.1.  A unit of more than 1 slot (hvo-5.14, devdax: more than 2)
- *     that is not split keeps 1 of them (2), any other unit all.  The source is RAM, but the slots of devdax-altmap
- *     are the first frames of the range.
+ *     that is not split keeps 1 of them (2), any other unit all.  The split units are the lowest.  Units that keep
+ *     all their slots are mapped by leaves of level 1 where one has no part of others: under hvo, and under
+ *     devdax-altmap where P is 4 KiB; all else is mapped slot by slot.  The source is RAM, but the slots of
+ *     devdax-altmap are the first frames of the range; with P of 4 KiB what fills no leaf is in RAM.
  */
 #ifndef MEMFOLD_PLAN_H
 #define MEMFOLD_PLAN_H

@@ -19,7 +19,8 @@
  * host's memory end in SIGBUS.
  *
  * Works under the sanitizers.  Under Valgrind's tools an access can be repeated after a fault only with
- * --px-default=allregs-at-mem-access --px-file-backed=allregs-at-mem-access; memcheck reports each first touch.
+ * --px-default=allregs-at-each-insn --px-file-backed=allregs-at-each-insn (Valgrind 3.19 starts again with stale
+ * registers under allregs-at-mem-access); memcheck reports each first touch.
  */
 #ifndef MEMFOLD_SIM_H
 #define MEMFOLD_SIM_H

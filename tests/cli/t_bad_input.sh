@@ -73,6 +73,16 @@ refused 'leave out --size or the file' plan --size 1GiB "$file"
 refused 'leave out --unit or the file' plan "$file" --unit 2MiB
 refused 'no-such-file: No such file or directory' plan "$folder/no-such-file"
 refused "$folder: Is a directory" plan "$folder"
+mkfifo "$folder/pipe"
+refused 'pipe: a device or a named pipe; a regular JSON file is needed' plan "$folder/pipe"
+refused '/dev/null: a device or a named pipe; a regular JSON file is needed' plan /dev/null
+nr=$((nr + 1))
+if cat "$file" | "$memfold" plan /dev/stdin >"$folder/out" 2>"$folder/error" && [ -s "$folder/out" ]; then
+	echo "ok $nr - what another program writes to standard input is read"
+else
+	echo "not ok $nr - what another program writes to standard input is read"
+	sed 's/^/# /' "$folder/error"
+fi
 refused 'two?lines: No such file' plan "two
 lines"
 : >"$file"
@@ -115,6 +125,8 @@ echo '{"schema":1,"zones":[]}' >"$file"
 file_refused 'unknown key "zones"; known are schema, page_size and regions'
 echo '{"schema":1,"schema":1,"regions":[]}' >"$file"
 file_refused 'the key "schema" stands twice'
+printf '{"schema":1,\n"\\u0073chema":1,"regions":[]}' >"$file"
+file_refused 'line 2: the key "\u0073chema" is written with a backslash; write its letters as they are'
 echo '{"schema":1,"page_size":"8KiB","regions":[]}' >"$file"
 file_refused 'page_size: "8KiB" is no page size'
 echo '{"schema":1,"page_size":4096,"regions":[]}' >"$file"
@@ -157,4 +169,11 @@ file_refused "$file: regions[1].name: \"a\" is the name of regions[0] already"
 echo '{"schema":1,"regions":[{"start":"0","size":"4MiB"},{"start":8388608,"size":"4MiB"},
 {"start":"2MiB","size":"8MiB"}]}' >"$file"
 file_refused "$file: regions[2]: 0x200000 to 0xa00000 overlaps regions[0], 0x0 to 0x400000"
+# The same in another order, and far apart: what is told is told of the later one in the file.
+echo '{"schema":1,"regions":[{"start":"2MiB","size":"8MiB"},{"start":"64MiB","size":"4MiB"},
+{"start":"0","size":"4MiB"}]}' >"$file"
+file_refused "$file: regions[2]: 0x0 to 0x400000 overlaps regions[0], 0x200000 to 0xa00000"
+perl -e 'print q({"schema":1,"regions":[), join(",", map { qq({"name":"n) . $_ % 4095 . q(","start":) .
+	(4095 - $_) * 8192 . q(,"size":4096}) } 0 .. 4095), "]}"' >"$file"
+file_refused "$file: regions[4095].name: \"n0\" is the name of regions[0] already"
 echo "1..$nr"

@@ -3,6 +3,11 @@
 #
 # memfold run: its two forms of output, every backing that this host has, what it says when it cannot, and what a broken
 # map ends in.  Figures of time are only looked at for being there.  MF_BUILD is the build folder.
+#
+# What it mounts, nobody else sees, and is gone with it whatever happens, where a mount namespace of its own can be had.
+if [ -z "${MF_UNSHARED:-}" ] && unshare -m true 2>/dev/null; then
+	MF_UNSHARED=1 exec unshare -m sh "$0" "$@"
+fi
 : "${MF_BUILD:=build}" "${CC:=gcc}"
 memfold=$MF_BUILD/memfold
 folder=$(mktemp -d) || exit 1
@@ -82,7 +87,7 @@ for my $r (@row) {
 	need(abs($per - $r->{bytes_per_2mib}) <= 0.001, "bytes_per_2mib is $r->{bytes_per_2mib}, not $per");
 }
 my $expression = shift;
-need(eval "no warnings; $expression", "$expression does not hold: $@");
+need(scalar(eval "no warnings; $expression"), "$expression does not hold: $@");
 END
 holds() {
 	perl "$folder/holds.pl" "$1" <"$folder/out" || {
@@ -157,10 +162,14 @@ truncate -s 64M "$folder/memory"
 check 'a file' good '@row == 2' --size 64MiB --backing "$folder/memory"
 blocks=$(stat -c %b "$folder/memory")
 check 'a file that is not touched stays empty' [ "$blocks" -eq 0 ]
-check 'a file, touched' good '@row == 2' --size 64MiB --backing "$folder/memory" --touch
-check 'a file that is touched has every page written' perl -e '
-	open(my $f, "<", shift) or die; binmode($f); $/ = \4096;
-	while (<$f>) { ord($_) == 1 or die "a page was not touched\n"; $n++ } exit($n != 16384)' "$folder/memory"
+check 'a sparse file, touched' good '@row == 2' --size 64MiB --backing "$folder/memory" --touch
+blocks=$(stat -c %b "$folder/memory")
+check 'a sparse file that is touched has every page written' [ "$blocks" -ge $((64 * 2048)) ]
+perl -e 'print pack("V", $_) x 1024 for 1 .. 16384' >"$folder/memory"
+cp "$folder/memory" "$folder/before"
+check 'a file of data, touched' good '@row == 2' --size 64MiB --backing "$folder/memory" --touch
+check 'a file that is touched keeps what it holds' cmp "$folder/before" "$folder/memory"
+rm "$folder/before"
 check 'part of a larger file' good '@row == 1' --size 32MiB --layout tiered --backing "$folder/memory"
 
 pool=/sys/kernel/mm/hugepages/hugepages-2048kB
@@ -238,6 +247,10 @@ check 'more than a process has addresses for' unable 'needs [0-9.]+ PiB of addre
 check 'a limit of addresses' sh -c '
 	ulimit -v 2000000; "$1" run --size 8GiB --json >"$2/out" 2>"$2/error"; [ $? -eq 2 ]' sh "$memfold" "$folder"
 check 'a limit of addresses is told' holds '$row[0]{why} =~ /needs 8.\d\d GiB of addresses.*; 1.\d\d GiB is available/'
+check 'a limit of private memory' sh -c '
+	ulimit -d 60000; "$1" run --size 64MiB --backing anon --json >"$2/out" 2>"$2/error"; [ $? -eq 2 ]' sh "$memfold" "$folder"
+check 'a limit of private memory is told with what is needed, and what there is' holds '
+	$row[0]{why} =~ /about 257.\d\d MiB of memory and 80.00 MiB of addresses are needed, [0-9.]+ .iB and/'
 
 # ---- Descriptions ----
 
@@ -292,7 +305,8 @@ check 'no standard output at all: exit code 2' sh -c '"$1" run --size 4MiB 2>/de
 
 # ---- Broken, and slow ----
 
-# The command itself with another mf_map_check(), which fails, panics, or takes three seconds, from the second call on.
+# The command itself with another mf_map_check(), which fails, panics or takes three seconds on the second call,
+# or never has memory.
 cat >"$folder/wrap.c" <<'END'
 #include <memfold/memfold.h>
 #include <stdio.h>
@@ -310,6 +324,8 @@ int __wrap_mf_map_check(struct mf_map *map, struct mf_violation *violation)
 
 	if (++calls == 2 && strcmp(how, "panic") == 0)
 		mf_panic("memfold: the test panics.");
+	if (strcmp(how, "short") == 0)
+		return -MF_ENOMEM;
 	if (calls == 2 && strcmp(how, "slow") == 0)
 		sleep(3);
 	if (calls != 2 || strcmp(how, "broken") != 0)
@@ -330,7 +346,12 @@ check 'a broken row in the table' code 1 env HOW=broken "$folder/wrapped" run --
 check 'a broken row in the table says why' grep -q '^flat: broken: M8 broken' "$folder/out"
 check 'a panic is a broken row: exit code 1' code 1 env HOW=panic "$folder/wrapped" run --json --size 64MiB
 check 'a panic is told in its row' holds '
-	$row[0]{status} eq "broken" && $row[0]{why} eq "memfold: the test panics." && $row[1]{status} eq "ok"'
+	$row[0]{status} eq "broken" && $row[0]{why} eq "memfold: the test panics." &&
+	$row[0]{laws} eq "not all checked" && $row[1]{status} eq "ok"'
+check 'memory that runs out in a step: exit code 2' code 2 env HOW=short "$folder/wrapped" run --json --size 64MiB
+check 'memory that runs out in a step: what is needed, and what there is' holds '
+	!grep { $_->{status} ne "unable" || $_->{why} !~ /^checking the laws: .* .all in all about [0-9.]+ [MG]iB of / ||
+		$_->{why} !~ /memory and [0-9.]+ [MG]iB of addresses are needed, [0-9.]+ .iB and [0-9.]+ .iB are left/ } @row'
 if command -v script >/dev/null; then
 	check 'a slow step on a terminal: exit code 0' sh -c '
 		HOW=slow script -qec "$1/wrapped run --size 64MiB --layout tiered" /dev/null >"$1/terminal" </dev/null' \
@@ -388,7 +409,7 @@ refused 'overlaps regions[0]' run "$folder/bad.json"
 perl -e '
 	print q({"schema":1,"regions":[), join(",", map { q({"start":) . $_ * 8192 . q(,"size":4096}) } 1 .. 1025),
 		"]}"' >"$folder/bad.json"
-refused 'at most 1024' run "$folder/bad.json"
+refused "$folder/bad.json: regions: 1025 can be planned, but not run; use at most 1024" run "$folder/bad.json"
 if [ "$(id -u)" -ne 0 ] || command -v setpriv >/dev/null; then
 	chmod 755 "$folder"
 	truncate -s 4M "$folder/readable"

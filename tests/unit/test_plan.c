@@ -109,6 +109,7 @@ TAP_TEST(plan_reproduces_linux_per_tib)
 	TAP_EQ(plan_of(MF_SCHEME_HVO_7_1, &in).total_bytes, 2080 * MF_MIB + 68 * MF_KIB);
 	TAP_EQ(plan_of(MF_SCHEME_DEVDAX, &in).total_bytes, 4128 * MF_MIB + 64 * MF_KIB);
 	TAP_EQ(plan_of(MF_SCHEME_DEVDAX_ALTMAP, &in).descriptor_bytes, 16384 * MF_MIB);
+	TAP_EQ(plan_of(MF_SCHEME_DEVDAX_ALTMAP, &in).table_bytes, 64 * MF_KIB);
 }
 
 /* Floors of a window: 4096 + 64 bytes per 2 MiB, 4096 + 32768 per GiB, when every slot has an entry of its own. */
@@ -119,6 +120,8 @@ TAP_TEST(plan_reproduces_linux_per_unit)
 
 	TAP_EQ((plan_of(MF_SCHEME_HVO_5_18, &small).total_bytes - upper) / (MF_TIB / (2 * MF_MIB)), 4096 + 64);
 	TAP_EQ((plan_of(MF_SCHEME_DEVDAX, &small).total_bytes - upper) / (MF_TIB / (2 * MF_MIB)), 8192 + 64);
+	TAP_EQ((plan_of(MF_SCHEME_DEVDAX_ALTMAP, &small).total_bytes - upper) / (MF_TIB / (2 * MF_MIB)), 32768);
+	TAP_EQ((plan_of(MF_SCHEME_DEVDAX_ALTMAP, &large).total_bytes - upper) / 1024, 16 * MF_MIB);
 	TAP_EQ((plan_of(MF_SCHEME_HVO_5_18, &large).total_bytes - upper) / 1024, 4096 + 32768);
 	TAP_EQ((plan_of(MF_SCHEME_DEVDAX, &large).total_bytes - upper) / 1024, 8192 + 32768);
 }
@@ -139,6 +142,32 @@ TAP_TEST(plan_keeps_small_units_whole)
 	TAP_EQ(plan_of(MF_SCHEME_DEVDAX, &in).descriptor_frames, all / 2);
 	in.nr_split_units = 1024;
 	TAP_EQ(plan_of(MF_SCHEME_HVO_7_1, &in).descriptor_frames, all);
+}
+
+/*
+ * 1 GiB: 8 leaves of 2 MiB of descriptors, each of 64 units of 2 MiB; a level-1 table, and level-0 ones under the
+ * diet.
+ */
+TAP_TEST(plan_maps_undieted_units_by_leaves)
+{
+	struct mf_plan_input in = range(MF_GIB, 2 * MF_MIB);
+
+	TAP_EQ(plan_of(MF_SCHEME_HVO_7_1, &in).table_frames, 1 + 8);
+	in.nr_split_units = 512;
+	TAP_EQ(plan_of(MF_SCHEME_HVO_7_1, &in).table_frames, 1);
+	TAP_EQ(plan_of(MF_SCHEME_DEVDAX, &in).table_frames, 1 + 8);
+	in.nr_split_units = 511;
+	TAP_EQ(plan_of(MF_SCHEME_HVO_7_1, &in).table_frames, 1 + 1);
+	in.nr_split_units = 128;
+	TAP_EQ(plan_of(MF_SCHEME_HVO_5_14, &in).table_frames, 1 + 6);
+	in = range(MF_GIB, 64 * MF_KIB);
+	TAP_EQ(plan_of(MF_SCHEME_HVO_5_18, &in).table_frames, 1);
+	in = range(MF_GIB + 2 * MF_MIB, 2 * MF_MIB);
+	TAP_EQ(plan_of(MF_SCHEME_DEVDAX_ALTMAP, &in).table_frames, 1 + 1);
+	TAP_EQ(plan_of(MF_SCHEME_DEVDAX_ALTMAP, &in).hosted_frames, 8 * 512);
+	TAP_EQ(plan_of(MF_SCHEME_DEVDAX_ALTMAP, &in).nr_units_obtainable, 513 - 8);
+	in.page_shift = 16, in.described_frames >>= 4, in.unit_order -= 4;
+	TAP_EQ(plan_of(MF_SCHEME_DEVDAX_ALTMAP, &in).hosted_frames, 17);
 }
 
 /* 1 TiB in 2 MiB units: 8192 slots of W_1, 16 of W_2, the zero frame; W_1 and W_2 lie under 17 tables of level 0. */
@@ -314,6 +343,51 @@ static void compare(enum mf_scheme scheme, const struct mf_plan_input *in)
 	free(v.mark);
 }
 
+/* Slots with a frame of their own in a dieted unit; 0: the scheme has no diet. */
+static unsigned naive_kept(enum mf_scheme scheme)
+{
+	if (scheme == MF_SCHEME_DEVDAX_ALTMAP)
+		return 0;
+	return scheme == MF_SCHEME_HVO_5_14 || scheme == MF_SCHEME_DEVDAX ? 2 : 1;
+}
+
+/* Marks every slot of a one-window map, a leaf at a time; answers the frames they need. */
+static uint64_t naive_back_linux(struct naive *v, enum mf_scheme scheme, const struct mf_plan_input *in)
+{
+	uint64_t per_leaf = (uint64_t)1 << v->b, unit = ((uint64_t)64 << in->unit_order) >> in->page_shift, frames = 0;
+	uint64_t nr_units = in->described_frames >> in->unit_order;
+	unsigned kept = naive_kept(scheme);
+	bool can_leaf = scheme == MF_SCHEME_DEVDAX_ALTMAP ? in->page_shift == 12 : scheme != MF_SCHEME_DEVDAX;
+	bool dieted, any = false;
+
+	for (uint64_t leaf = 0; leaf < v->nr_marks; leaf += per_leaf) {
+		bool by_slots = !can_leaf || leaf + per_leaf > v->nr_marks;
+
+		for (uint64_t i = leaf; i < leaf + per_leaf && i < v->nr_marks; i++) {
+			dieted = kept > 0 && unit > kept && i / unit >= in->nr_split_units && i / unit < nr_units;
+			by_slots |= dieted;
+			any |= dieted;
+			frames += !dieted || i % unit < kept;
+		}
+		for (uint64_t i = leaf; i < leaf + per_leaf && i < v->nr_marks; i++)
+			v->mark[i] = by_slots ? SLOT : LEAF;
+	}
+	return frames + (any && scheme == MF_SCHEME_HVO_7_1);
+}
+
+static void compare_linux(enum mf_scheme scheme, const struct mf_plan_input *in)
+{
+	struct mf_plan out = plan_of(scheme, in);
+	struct naive v = {.b = in->page_shift - 3};
+
+	v.nr_marks = ((in->described_frames * 64 - 1) >> in->page_shift) + 1;
+	v.mark = calloc(v.nr_marks, 1);
+	TAP_REQUIRE(v.mark != NULL);
+	TAP_EQ(out.descriptor_frames, naive_back_linux(&v, scheme, in));
+	TAP_EQ(out.table_frames, naive_tables(&v, out.levels) - (out.levels - 1)); /* none is shared */
+	free(v.mark);
+}
+
 static uint64_t next_random(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -351,6 +425,8 @@ TAP_TEST(plan_agrees_with_a_naive_count)
 
 		compare(MF_SCHEME_TIERED, &in);
 		compare(MF_SCHEME_FLAT, &in);
+		for (unsigned scheme = MF_SCHEME_HVO_5_14; scheme <= MF_SCHEME_DEVDAX_ALTMAP; scheme++)
+			compare_linux((enum mf_scheme)scheme, &in);
 		if (tap_state.failed)
 			TAP_NOTE("input %u: %llu frames, order %u, %llu split, top %u, levels %u", i,
 				 (unsigned long long)in.described_frames, in.unit_order,
