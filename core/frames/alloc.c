@@ -8,8 +8,9 @@
  *   4  a free block of the home block             9  the stock (base frames)
  *   5  drain the caches, and again
  *
- * 8 and 9 come after every zone that may serve the request was asked for the rest.  Callers that may not wait get 1, 2, the home
- * block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never folds: it lists the block (zone.c).
+ * 8 and 9 come after every zone that may serve the request was asked for the rest.  Callers that may not wait get 1,
+ * 2, the home block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never folds: it lists
+ * the block (zone.c).
  */
 #include "core/frames/zone.h"
 
@@ -38,8 +39,8 @@ static int alloc_nowait(struct mf_zone *zone, unsigned order, struct mf_page **p
 }
 
 /*
- * Folds what may give a block of this order; false when nothing folded.  Small orders gain only where an unfold has just
- * failed for lack of map frames: a fold gives some back.
+ * Folds what may give a block of this order; false when nothing folded.  Small orders gain only where an unfold has
+ * just failed for lack of map frames: a fold gives some back.
  */
 static bool fold_for(struct mf_zone *zone, unsigned order, bool unfold_failed)
 {
@@ -120,7 +121,10 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 			unfold_failed = false;
 			continue;
 		}
-		/* Another may have begun to fold between our attempt and our fold, and have left us nothing: look again. */
+		/*
+		 * Another may have begun to fold between our attempt and our fold, and have left us nothing: look
+		 * again.
+		 */
 		if (dry && !a.others_changing)
 			return -MF_ENOMEM;
 		dry = !a.others_changing;
@@ -149,7 +153,7 @@ void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order)
 	zone_unlock(zone);
 }
 
-/* ---- The public calls ----------------------------------------------------------------------------------------------------- */
+/* ---- The public calls ------------------------------------------------------------------------------------------ */
 
 static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cache.c - at hand for one CPU: base frames, and whole blocks of tier 1; and the zone's stock for callers that may not wait.
+ * cache.c - at hand for one CPU: base frames, and whole blocks of tier 1; and the zone's stock for callers that may
+ * not wait.
  *
  * What is cached is of kind free with flag CACHED, on no list, and not counted in its parent's nr_free: a block with a
- * cached child does not fold until the caches are drained.  A cache's lock ranks above the zone's: it may be held while the
- * zone's is taken.  It is contended only by a drain.  Taking and giving one is inline, in zone.h.
+ * cached child does not fold until the caches are drained.  A cache's lock ranks above the zone's: it may be held
+ * while the zone's is taken.  It is contended only by a drain.  Taking and giving one is inline, in zone.h.
  */
 #include "core/frames/zone.h"
 
@@ -19,7 +20,10 @@ static void return_locked(struct mf_zone *zone, unsigned kind, struct mf_page *p
 	zone_insert(zone, kind, mf_page_to_pfn(zone->map, page), zone->map->geo.shift[kind]);
 }
 
-/* Half a cache of blocks of this tier, from the normal lists.  A larger tier's children on a lower one are no such blocks. */
+/*
+ * Half a cache of blocks of this tier, from the normal lists.  A larger tier's children on a lower one are no such
+ * blocks.
+ */
 static void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind)
 {
 	zone_lock(zone);

@@ -92,7 +92,10 @@ static void client_online(struct mf_map *map, const struct mf_region *r, unsigne
 	zone_unlock(zone);
 }
 
-/* Rounds of folding before a region that is free, but not whole, counts as busy (its frames may back slots of others). */
+/*
+ * Rounds of folding before a region that is free, but not whole, counts as busy (its frames may back slots of
+ * others).
+ */
 enum { OFFLINE_TRIES = 8 };
 
 /* The region's free blocks of one tier leave the lists; false when something else than a free block is met. */
@@ -185,7 +188,7 @@ const struct map_client zone_client = {
 	.stats = client_stats,
 };
 
-/* ---- The public calls -------------------------------------------------------------------------------------------------------- */
+/* ---- The public calls ------------------------------------------------------------------------------------------ */
 
 int mf_map_create(const struct mf_map_config *config, struct mf_map **out)
 {

@@ -2,13 +2,13 @@
 /*
  * pool.c - map frames: claimed from set-aside blocks, and given back.
  *
- * The pool is no list of its own: the free frames of a set-aside block stand on the zone's lists in class POOL.  Claims take the
- * lowest frame of the best block (zone->set_aside is in that order).  A claimed
+ * The pool is no list of its own: the free frames of a set-aside block stand on the zone's lists in class POOL.
+ * Claims take the lowest frame of the best block (zone->set_aside is in that order).  A claimed
  * frame has a record of kind map, count 0, that says what it backs (mapping: slot or table, index: the first window
  * address served); it is marked pending until it is linked, so that nobody folds its block meanwhile.
  *
- * When the pool is empty, a free block of the home block is set aside; when there is none the caller seeds the pool from
- * the block it is unfolding (unfold.c).
+ * When the pool is empty, a free block of the home block is set aside; when there is none the caller seeds the pool
+ * from the block it is unfolding (unfold.c).
  */
 #include "core/frames/zone.h"
 
@@ -21,7 +21,10 @@ struct mf_page *pool_record(const struct mf_map *map, mf_pfn_t pfn)
 	return &folio->page;
 }
 
-/* Best first: a block in an edge never folds; the home block folds last; elsewhere a claim would keep a top block from folding. */
+/*
+ * Best first: a block in an edge never folds; the home block folds last; elsewhere a claim would keep a top block
+ * from folding.
+ */
 static unsigned rank(const struct mf_zone *zone, mf_pfn_t pfn)
 {
 	const struct mf_geometry *g = &zone->map->geo;

@@ -2,18 +2,19 @@
 /*
  * set.c - blocks of the top tier, and set-aside blocks, fold in sets.
  *
- * The frames of a set-aside block back slots and tables of others, so such blocks depend on each other, also in circles.
- * Which of them fold is decided for all at once, before anything moves:
+ * The frames of a set-aside block back slots and tables of others, so such blocks depend on each other, also in
+ * circles. Which of them fold is decided for all at once, before anything moves:
  *
  *   chosen    set-aside blocks without users, and top blocks whose children are all free or chosen,
  *   less      set-aside blocks with a slot of a block that is not chosen (such slots never move),
  *   less      those whose surviving tables find no other frame;          to a fixpoint.
  *
- * Then, for the whole set: tables that outlive it move out; parents whole; one quiesce; every entry switched; one flush;
- * frames outside the set released.  map->table_lock is held from the decision to the flush, so no link overtakes us.
+ * Then, for the whole set: tables that outlive it move out; parents whole; one quiesce; every entry switched; one
+ * flush; frames outside the set released.  map->table_lock is held from the decision to the flush, so no link
+ * overtakes us.
  *
- * A top block counts its chosen children in private_data while we decide.  A claimed frame that the page tables do not confirm
- * is in another CPU's hands, and keeps its block.
+ * A top block counts its chosen children in private_data while we decide.  A claimed frame that the page tables do
+ * not confirm is in another CPU's hands, and keeps its block.
  */
 #include "core/frames/zone.h"
 
@@ -89,7 +90,7 @@ static bool slot_dies(void *ctx, uintptr_t address)
 	return tier == 0 ? in_set(map, pfn) : is_chosen(top_of(map, pfn));
 }
 
-/* ---- The claims of a set-aside block ------------------------------------------------------------------------------------- */
+/* ---- The claims of a set-aside block --------------------------------------------------------------------------- */
 
 enum claim { CLAIM_NONE, CLAIM_DIES, CLAIM_MOVES, CLAIM_PINS };
 
@@ -147,7 +148,7 @@ static bool claims_allow(const struct mf_map *map, const struct mf_page *block, 
 	return true;
 }
 
-/* ---- The decision, under table_lock and the zone's lock ----------------------------------------------------------------------- */
+/* ---- The decision, under table_lock and the zone's lock -------------------------------------------------------- */
 
 static bool block_is_idle(const struct mf_page *block)
 {
@@ -202,7 +203,10 @@ static void choose_all(struct set *s, uint64_t keep)
 	}
 }
 
-/* Could tables move to RAM?  Those of a top block that folds, or of any block when it is to be; a full zone asks for none. */
+/*
+ * Could tables move to RAM?  Those of a top block that folds, or of any block when it is to be; a full zone asks for
+ * none.
+ */
 static bool may_use_ram(struct mf_zone *zone, enum fold_effort effort)
 {
 	struct mf_page *page, *next;
@@ -299,7 +303,7 @@ static void take_all(struct set *s)
 	zone->nr_changing += s->nr;
 }
 
-/* ---- Moving, switching, releasing ---------------------------------------------------------------------------------------------- */
+/* ---- Moving, switching, releasing ------------------------------------------------------------------------------ */
 
 static void move_table(struct set *s, mf_pfn_t pfn)
 {
@@ -334,7 +338,8 @@ static void release_later(struct set *s, mf_pfn_t pfn)
 {
 	struct mf_page *page;
 
-	if (in_set(s->map, pfn))
+	/* RAM may lie beyond the span, where no record is. */
+	if (pfn < s->map->geo.span && in_set(s->map, pfn))
 		return; /* it is part of a block that is whole now */
 	page = pool_record(s->map, pfn);
 	if (page) {

@@ -10,8 +10,8 @@
  *   insert                     the pieces go on the lists                    zone lock
  *
  * Source self: a block of tier 1 hosts its own slots in eight of its frames; everything else comes from the map pool,
- * and when that is empty the block *seeds* it: being off the lists and written before it is linked, it can back its own slots
- * and tables.  So unfolding a free block cannot fail for lack of memory (law M4).
+ * and when that is empty the block *seeds* it: being off the lists and written before it is linked, it can back its
+ * own slots and tables.  So unfolding a free block cannot fail for lack of memory (law M4).
  *
  *   a seeding block of tier 2:   [ first child, set aside: .. own 8 | 8 for tier 1 | tables | free -> pool ][ child ][ child ] ...
  */
@@ -73,7 +73,7 @@ static mf_pfn_t own_frame(struct unfold *u, const struct children *base)
 	return base->pfn + u->host - 1 + MF_BLOCK_SLOTS + u->nr_own++;
 }
 
-/* ---- Frames -------------------------------------------------------------------------------------------------------------- */
+/* ---- Frames ---------------------------------------------------------------------------------------------------- */
 
 static struct mf_region *region_of(const struct unfold *u)
 {
@@ -193,7 +193,7 @@ static void frames_return(struct unfold *u)
 	pool_put_slots(u->map, u->zone->node, u->c.slot, region_of(u));
 }
 
-/* ---- Write, link, publish -------------------------------------------------------------------------------------------------- */
+/* ---- Write, link, publish -------------------------------------------------------------------------------------- */
 
 static int link_children(struct unfold *u, const struct children *c)
 {
@@ -248,7 +248,7 @@ static void publish(struct unfold *u)
 		pool_set_backs_children(u->map, &u->seed);
 }
 
-/* ---- Free blocks ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Free blocks ----------------------------------------------------------------------------------------------- */
 
 static void insert_low(struct mf_zone *zone, const struct children *c, unsigned host, unsigned nr_own)
 {
@@ -269,7 +269,10 @@ static void insert_children(struct unfold *u)
 	if (u->set_aside)
 		pool_adopt_locked(zone, u->block);
 	if (u->seeded) {
-		/* None of its blocks is listed yet: one that is would stay in its class, and be split while it is searched. */
+		/*
+		 * None of its blocks is listed yet: one that is would stay in its class, and be split while it is
+		 * searched.
+		 */
 		if (zone->home == ZONE_NO_HOME)
 			zone->home = start;
 		pool_adopt_locked(zone, map_record(u->map, 1, start));
@@ -333,7 +336,7 @@ int unfold_free(struct mf_zone *zone, struct mf_page *block, bool set_aside)
 	return 0;
 }
 
-/* ---- Blocks in use ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Blocks in use --------------------------------------------------------------------------------------------- */
 
 static int frames_for_used(struct unfold *u)
 {

@@ -34,7 +34,10 @@ static enum zone_class classify(const struct mf_zone *zone, const struct mf_page
 	return pfn >> g->shift[g->top] == zone->home >> g->shift[g->top] ? ZONE_HOME : ZONE_NORMAL;
 }
 
-/* A split block (NULL: none that can fold) gained or lost free children.  One that lost none of its capacity can be folded. */
+/*
+ * A split block (NULL: none that can fold) gained or lost free children.  One that lost none of its capacity can be
+ * folded.
+ */
 static void account(struct mf_zone *zone, struct mf_page *parent, unsigned tier, int64_t nr_children)
 {
 	bool was, is;

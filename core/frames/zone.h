@@ -78,7 +78,7 @@ static inline void zone_unlock(struct mf_zone *zone)
 	mf_machine_unlock(zone->machine, &zone->lock);
 }
 
-/* ---- zone.c: under the zone's lock ------------------------------------------------------------------------------------- */
+/* ---- zone.c: under the zone's lock ----------------------------------------------------------------------------- */
 
 /* A free block goes on the lists and merges with its buddies.  Its records are of kind free, its head's flags 0. */
 void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned order);
@@ -94,9 +94,15 @@ void zone_remove(struct mf_zone *zone, struct mf_page *head);
 struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned order);
 /* The same from one tier. */
 struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order);
-/* Up to nr of the lowest free frames of a split block of tier 1; how many.  Their records are of kind free, on no list. */
+/*
+ * Up to nr of the lowest free frames of a split block of tier 1; how many.  Their records are of kind free, on no
+ * list.
+ */
 unsigned zone_take_frames(struct mf_zone *zone, struct mf_page *block, mf_pfn_t *pfn, unsigned nr);
-/* One block, whole, that could be unfolded to serve `order`: of the lowest tier above it; NULL.  Off the lists, CHANGING, counted in nr_changing. */
+/*
+ * One block, whole, that could be unfolded to serve `order`: of the lowest tier above it; NULL.  Off the lists,
+ * CHANGING, counted in nr_changing.
+ */
 struct mf_page *zone_begin_unfold(struct mf_zone *zone, enum zone_class class, unsigned order);
 /* Transition over: clears CHANGING unless the record is no longer free. */
 void zone_end_change(struct mf_zone *zone, struct mf_page *block);
@@ -109,13 +115,16 @@ static inline struct mf_zone *zone_of_word(const struct mf_map *map, uint64_t wo
 	return map->zone[mf_word_zone(word)];
 }
 
-/* Blocks of the top tier fold in sets, unless the top is the lowest that can be split: then there are set-aside blocks only. */
+/*
+ * Blocks of the top tier fold in sets, unless the top is the lowest that can be split: then there are set-aside
+ * blocks only.
+ */
 static inline bool zone_folds_in_sets(const struct mf_map *map, unsigned tier)
 {
 	return tier == map->geo.top && tier > 1;
 }
 
-/* ---- pool.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- pool.c ---------------------------------------------------------------------------------------------------- */
 
 /* Where more map frames may come from when the pool is empty. */
 enum pool_growth {
@@ -126,7 +135,10 @@ enum pool_growth {
 
 /* Adds map frames, pending, to the bag until it holds nr, or as many as it can get. */
 void pool_claim(struct mf_zone *zone, struct mf_bag *bag, unsigned nr, enum pool_growth growth);
-/* Under the zone's lock: a block that is split, and so marked, joins the pool; the first one makes its top block the home. */
+/*
+ * Under the zone's lock: a block that is split, and so marked, joins the pool; the first one makes its top block the
+ * home.
+ */
 void pool_adopt_locked(struct mf_zone *zone, struct mf_page *block);
 /* POOL_AS_IT_IS, under the zone's lock. */
 void pool_claim_locked(struct mf_zone *zone, struct mf_bag *bag, unsigned nr);
@@ -142,7 +154,7 @@ void pool_set_backs_children(struct mf_map *map, const struct children *c);
 /* The record of a map frame that comes from a pool; NULL for RAM. */
 struct mf_page *pool_record(const struct mf_map *map, mf_pfn_t pfn);
 
-/* ---- unfold.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- unfold.c -------------------------------------------------------------------------------------------------- */
 
 /*
  * A free block, begun by zone_begin_unfold(), is split and its children go on the lists; nr_changing falls.
@@ -151,19 +163,19 @@ struct mf_page *pool_record(const struct mf_map *map, mf_pfn_t pfn);
 MF_MUST_CHECK int unfold_free(struct mf_zone *zone, struct mf_page *block, bool set_aside);
 
 /*
- * A block in use, frozen by its sole holder: its children become used records of the child's block order with count 0, prepared by the caller's
- * `word`; -MF_ENOMEM, nothing changed.
+ * A block in use, frozen by its sole holder: its children become used records of the child's block order with count
+ * 0, prepared by the caller's `word`; -MF_ENOMEM, nothing changed.
  */
 MF_MUST_CHECK int unfold_used(struct mf_zone *zone, struct mf_page *block, uint64_t child_word);
 
-/* ---- fold.c -------------------------------------------------------------------------------------------------------------------- */
+/* ---- fold.c ---------------------------------------------------------------------------------------------------- */
 
 /* Folds one block of tier 1 without users if there are more than `keep` of them; false when not. */
 bool fold_one(struct mf_zone *zone, uint64_t keep);
 /* The children, all frozen by the caller, become one record `word` with count 0; map frames are released.  Any tier. */
 void fold_used(struct mf_zone *zone, struct mf_page *block, uint64_t word);
 
-/* ---- set.c --------------------------------------------------------------------------------------------------------------------- */
+/* ---- set.c ----------------------------------------------------------------------------------------------------- */
 
 /* Folds every set-aside block, and every top block but `keep`, that can be folded; how many. */
 enum fold_effort {
@@ -174,7 +186,7 @@ uint64_t fold_set(struct mf_zone *zone, uint64_t keep, enum fold_effort effort);
 /* Split top blocks without users; under the zone's lock. */
 uint64_t set_count_idle_locked(struct mf_zone *zone);
 
-/* ---- cache.c ------------------------------------------------------------------------------------------------------------------- */
+/* ---- cache.c --------------------------------------------------------------------------------------------------- */
 
 static inline struct mf_page **cache_stack(struct zone_cache *cache, unsigned kind)
 {
@@ -250,7 +262,7 @@ uint64_t cache_count(struct mf_zone *zone);
 struct mf_page *stock_take_locked(struct mf_zone *zone);
 void stock_fill_locked(struct mf_zone *zone);
 
-/* ---- alloc.c: for the room above --------------------------------------------------------------------------------------------------- */
+/* ---- alloc.c: for the room above ------------------------------------------------------------------------------- */
 
 /* Is this what the caches hold? */
 static inline bool zone_caches(const struct mf_map *map, unsigned order, unsigned tier)
@@ -265,11 +277,11 @@ MF_MUST_CHECK int zone_alloc_last_resort(struct mf_zone *zone, unsigned order, s
 /* The reverse, for what is not cached.  Every record of it is of kind free, counts 0, links zero. */
 void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order);
 
-/* ---- client.c -------------------------------------------------------------------------------------------------------------------- */
+/* ---- client.c -------------------------------------------------------------------------------------------------- */
 
 extern const struct map_client zone_client;
 
-/* ---- check.c ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- check.c --------------------------------------------------------------------------------------------------- */
 
 int zone_check(struct mf_map *map, const struct check_totals *totals, struct mf_violation *violation);
 

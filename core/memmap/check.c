@@ -32,7 +32,7 @@ int check_fail(struct mf_violation *violation, const char *law, mf_pfn_t pfn, co
 	return 1;
 }
 
-/* ---- One record ------------------------------------------------------------------------------------------------------------------- */
+/* ---- One record ------------------------------------------------------------------------------------------------ */
 
 static int check_word(struct check *c, const struct mf_map *map, const struct map_visit *at)
 {
@@ -84,8 +84,9 @@ static int check_tails(struct check *c, struct mf_map *map, const struct map_vis
 }
 
 /*
- * From below the same answer as from above, at both ends of what the record speaks for.  On TABLES machines from the record's
- * own tier: that nothing is backed below it is read off the tables (check_backed), without a translation for every block.
+ * From below the same answer as from above, at both ends of what the record speaks for.  On TABLES machines from the
+ * record's own tier: that nothing is backed below it is read off the tables (check_backed), without a translation for
+ * every block.
  */
 static int check_below(struct check *c, struct mf_map *map, const struct map_visit *at)
 {
@@ -105,7 +106,10 @@ static bool overlaps_in_part(mf_pfn_t start, mf_pfn_t end, mf_pfn_t block, mf_pf
 	return start < end && start < block_end && block < end && (block < start || end < block_end);
 }
 
-/* A block in an edge counts the parts of regions that lie in it and do not cover it; a reserve of whole blocks is a part. */
+/*
+ * A block in an edge counts the parts of regions that lie in it and do not cover it; a reserve of whole blocks is a
+ * part.
+ */
 static int check_edge(struct check *c, struct mf_map *map, const struct map_visit *at)
 {
 	mf_pfn_t end = at->pfn + at->nr_frames;
@@ -127,7 +131,7 @@ static int check_edge(struct check *c, struct mf_map *map, const struct map_visi
 	return 0;
 }
 
-/* ---- Split records ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Split records --------------------------------------------------------------------------------------------- */
 
 struct recount {
 	unsigned nr_free, nr_map, nr_host;
@@ -230,7 +234,7 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 	return check_below(c, map, at);
 }
 
-/* ---- What is backed, from the tables' side ------------------------------------------------------------------------------------------- */
+/* ---- What is backed, from the tables' side --------------------------------------------------------------------- */
 
 struct backed {
 	struct check *c;

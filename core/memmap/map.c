@@ -169,7 +169,10 @@ out_reader:
 	return err;
 }
 
-/* Tables that stayed private although nothing is left in them (MF_MAP_PRIVATE_TABLES).  No region is left: they are RAM. */
+/*
+ * Tables that stayed private although nothing is left in them (MF_MAP_PRIVATE_TABLES).  No region is left: they are
+ * RAM.
+ */
 static void tables_share(struct mf_map *map)
 {
 	uintptr_t start = map->geo.window[0];

@@ -115,13 +115,13 @@ static inline int map_permit(const struct mf_map *map)
 	return MF_LIKELY(!m->ops->may_use || m->ops->may_use(m)) ? 0 : -MF_EPERM;
 }
 
-/* ---- map.c: an empty map, without the room above ------------------------------------------------------------------- */
+/* ---- map.c: an empty map, without the room above --------------------------------------------------------------- */
 
 /* Fills a zeroed map.  Fails as mf_map_create() does, nothing left behind. */
 MF_MUST_CHECK int map_init(struct mf_map *map, const struct mf_map_config *config, const struct map_client *client);
 void map_exit(struct mf_map *map);
 
-/* ---- Records ------------------------------------------------------------------------------------------------------------ */
+/* ---- Records --------------------------------------------------------------------------------------------------- */
 
 static inline struct mf_page *map_record(const struct mf_map *map, unsigned tier, mf_pfn_t pfn)
 {
@@ -206,9 +206,12 @@ static inline unsigned map_backs_level(uint64_t backs)
 	return (unsigned)((backs - 1) / 2);
 }
 
-/* ---- reader.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- reader.c -------------------------------------------------------------------------------------------------- */
 
-/* Returns when every reader section that began before the call has ended.  Never called in a section or under a spin lock. */
+/*
+ * Returns when every reader section that began before the call has ended.  Never called in a section or under a spin
+ * lock.
+ */
 void mf_quiesce(struct mf_map *map);
 /* Panics when this CPU is in a reader section: what follows may wait for the end of all of them. */
 void reader_none_open(struct mf_map *map);
@@ -249,7 +252,7 @@ static inline void map_may_wait(const struct mf_map *map)
 }
 #endif
 
-/* ---- ram.c: frames of source RAM --------------------------------------------------------------------------------------------- */
+/* ---- ram.c: frames of source RAM ------------------------------------------------------------------------------- */
 
 MF_MUST_CHECK int ram_get(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t *pfn);
 void ram_put(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t pfn);
@@ -257,7 +260,7 @@ void ram_put(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t pfn);
 MF_MUST_CHECK int ram_fill(struct mf_map *map, unsigned node, struct mf_bag *bag, unsigned nr);
 void ram_empty(struct mf_map *map, unsigned node, struct mf_bag *bag);
 
-/* ---- window.c: which slots are backed ------------------------------------------------------------------------------------------ */
+/* ---- window.c: which slots are backed -------------------------------------------------------------------------- */
 
 /* The children of one block: 2^b records in MF_BLOCK_SLOTS slots. */
 struct children {
@@ -286,7 +289,10 @@ static inline uint64_t children_bytes(const struct mf_map *map)
 	return (uint64_t)MF_DESCRIPTOR_SIZE << map->geo.step;
 }
 
-/* Record number `index` before the slots are linked: in its frame (TABLES) or in the window (HOST, where it is the same). */
+/*
+ * Record number `index` before the slots are linked: in its frame (TABLES) or in the window (HOST, where it is the
+ * same).
+ */
 struct mf_page *children_record(const struct mf_map *map, const struct children *c, unsigned index);
 
 /* Every child becomes a record with this word, everything else zero.  HOST: needs the slots populated. */
@@ -312,10 +318,10 @@ void window_flush_children(struct mf_map *map, const struct children *c, enum mf
 
 /*
  * Slots that live as long as a region (top slots, edges, all of a flat one), from source RAM.
- * ensure backs every slot that touches [start, end), zeroed, keeping those that are backed already; -MF_ENOMEM leaves new ones in
- * place for window_trim().  `leaves`: larger leaves for aligned pieces that lie inside, where frames for them can be had.
- * trim: [start, end) holds no record that counts any more; unbacks every slot inside, and a slot that reaches beyond if
- * nothing but zeros is left in it.  Flushes before it returns frames.
+ * ensure backs every slot that touches [start, end), zeroed, keeping those that are backed already; -MF_ENOMEM leaves
+ * new ones in place for window_trim().  `leaves`: larger leaves for aligned pieces that lie inside, where frames for
+ * them can be had. trim: [start, end) holds no record that counts any more; unbacks every slot inside, and a slot
+ * that reaches beyond if nothing but zeros is left in it.  Flushes before it returns frames.
  */
 struct window_ensure {
 	uintptr_t start, end;
@@ -326,21 +332,27 @@ struct window_ensure {
 MF_MUST_CHECK int window_ensure(struct mf_map *map, const struct window_ensure *want);
 void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct reserve *reserve);
 
-/* Sharing off (MF_MAP_PRIVATE_TABLES): every table that serves [start, end) becomes private, from RAM; and the reverse. */
+/*
+ * Sharing off (MF_MAP_PRIVATE_TABLES): every table that serves [start, end) becomes private, from RAM; and the
+ * reverse.
+ */
 MF_MUST_CHECK int window_privatise(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node);
 void window_share(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node);
 
-/* table_lock serialises changes of the windows' tables.  It may be held across flushes and quiesce, never with a zone's lock. */
+/*
+ * table_lock serialises changes of the windows' tables.  It may be held across flushes and quiesce, never with a
+ * zone's lock.
+ */
 void table_lock(struct mf_map *map);
 void table_unlock(struct mf_map *map);
 
-/* ---- region.c -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- region.c -------------------------------------------------------------------------------------------------- */
 
 /* region_lock: map->region stays as it is.  Above all other locks; never taken in a reader section. */
 void region_lock(struct mf_map *map);
 void region_unlock(struct mf_map *map);
 
-/* ---- reserve.c: frames of a region that are kept for its map ------------------------------------------------------------------------------ */
+/* ---- reserve.c: frames of a region that are kept for its map --------------------------------------------------- */
 
 /* Sets the reserve apart, of a region whose config, source, top and nr_flat_slots are known.  -MF_ENOMEM (also: an altmap
  * that is too small for a flat region), -MF_EINVAL; nothing left behind. */
@@ -350,27 +362,37 @@ static inline bool reserve_holds(const struct reserve *reserve, mf_pfn_t pfn)
 {
 	return reserve && pfn >= reserve->start && pfn < reserve->end;
 }
-/* flat, under region_lock: a frame for a slot (order 0), or the frames of a larger leaf.  untake gives back the last one taken. */
+/*
+ * flat, under region_lock: a frame for a slot (order 0), or the frames of a larger leaf.  untake gives back the last
+ * one taken.
+ */
 MF_MUST_CHECK int reserve_take(struct reserve *reserve, unsigned order, mf_pfn_t *pfn);
 void reserve_untake(struct reserve *reserve, unsigned order, mf_pfn_t pfn);
 /* tiered: the slots of one block's children, eight frames in a row; -MF_ENOMEM when no group is left. */
 MF_MUST_CHECK int reserve_take_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t slot[MF_BLOCK_SLOTS]);
 void reserve_put_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t first);
 
-/* ---- fold.c: publishing -------------------------------------------------------------------------------------------------------------- */
+/* ---- fold.c: publishing ---------------------------------------------------------------------------------------- */
 
-/* The block's record says "split, children at tier".  Needs: the children are visible and flushed.  capacity counts children that users can have. */
+/*
+ * The block's record says "split, children at tier".  Needs: the children are visible and flushed.  capacity counts
+ * children that users can have.
+ */
 void unfold_publish(struct mf_map *map, struct mf_page *block, unsigned child_tier, uint64_t flags, unsigned capacity,
 		    unsigned nr_map, unsigned host);
 
-/* The block's record says it is whole: `word`, every count 0.  The children still exist: quiesce, unlink, flush, release. */
+/*
+ * The block's record says it is whole: `word`, every count 0.  The children still exist: quiesce, unlink, flush,
+ * release.
+ */
 void fold_publish_whole(struct mf_map *map, struct mf_page *block, uint64_t word);
 
-/* ---- walk.c ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- walk.c ---------------------------------------------------------------------------------------------------- */
 
 /*
- * Visits, in ascending order of pfn, every record from above: split records before their children, then heads of folios and of free
- * blocks, and every other record.  nr_frames: what the record speaks for.  A non-zero answer ends the walk and is returned.
+ * Visits, in ascending order of pfn, every record from above: split records before their children, then heads of
+ * folios and of free blocks, and every other record.  nr_frames: what the record speaks for.  A non-zero answer ends
+ * the walk and is returned.
  */
 struct map_visit {
 	struct mf_page *page;
@@ -382,7 +404,7 @@ struct map_visit {
 typedef int (*map_visit_fn)(void *ctx, struct mf_map *map, const struct map_visit *at);
 int map_walk(struct mf_map *map, map_visit_fn visit, void *ctx);
 
-/* ---- check.c --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- check.c --------------------------------------------------------------------------------------------------- */
 
 /* Fills the violation and returns 1. */
 int check_fail(struct mf_violation *violation, const char *law, mf_pfn_t pfn, const char *format, ...)

@@ -11,8 +11,8 @@
  *     load words and counts, compare-and-swap  e = ++map.epoch
  *     slot.epoch = 0 (release)                 for each slot: wait while 0 < slot.epoch < e (acquire)
  *
- * The two fences order store-then-load on both sides: either the folder sees the reader's epoch and waits, or the reader sees
- * the whole parent.  A section that begins during the wait has the new epoch and is not waited for.
+ * The two fences order store-then-load on both sides: either the folder sees the reader's epoch and waits, or the
+ * reader sees the whole parent.  A section that begins during the wait has the new epoch and is not waited for.
  */
 #include "core/memmap/map.h"
 

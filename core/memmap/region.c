@@ -2,8 +2,8 @@
 /*
  * region.c - regions come and go, at any pfn alignment.
  *
- * A region covers whole blocks, and at its ends parts of blocks (edges).  An edge is split for as long as any region has a
- * part of it; what is absent there has records of kind hole.
+ * A region covers whole blocks, and at its ends parts of blocks (edges).  An edge is split for as long as any region
+ * has a part of it; what is absent there has records of kind hole.
  *
  *      region                 [-------------------------------------)
  *      tier 2       |    edge     |    run     |    run     |   edge      |
@@ -85,7 +85,7 @@ static bool has_flat_reserve(const struct mf_region *r)
 	return r->top == 0 && r->reserve.end > r->reserve.start;
 }
 
-/* ---- Prepare: back the slots ------------------------------------------------------------------------------------------ */
+/* ---- Prepare: back the slots ----------------------------------------------------------------------------------- */
 
 static int ensure_records(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end,
 			  struct reserve *reserve)
@@ -123,7 +123,7 @@ static int prepare_edge(struct mf_map *map, struct mf_region *r, unsigned tier, 
 	return err;
 }
 
-/* ---- Commit: write the records ------------------------------------------------------------------------------------------- */
+/* ---- Commit: write the records --------------------------------------------------------------------------------- */
 
 static void write_run(struct mf_map *map, unsigned tier, mf_pfn_t start, mf_pfn_t end, uint64_t word)
 {
@@ -172,7 +172,7 @@ static int online_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf
 	return 0;
 }
 
-/* ---- A flat region on its own frames --------------------------------------------------------------------------------------- */
+/* ---- A flat region on its own frames --------------------------------------------------------------------------- */
 
 static int count_slots(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
@@ -208,7 +208,7 @@ static void mark_reserve(struct mf_map *map, struct mf_region *r)
 	(void)region_cover(map, r, &mark);
 }
 
-/* ---- Withdraw and trim ------------------------------------------------------------------------------------------------------ */
+/* ---- Withdraw and trim ----------------------------------------------------------------------------------------- */
 
 /* What a block that belongs to nobody reads as: zero at the top, a hole inside an edge. */
 static uint64_t absent_word(const struct mf_map *map, unsigned tier)
@@ -280,7 +280,7 @@ static void cover_all(struct mf_map *map, struct mf_region *r, const struct cove
 	(void)err;
 }
 
-/* ---- The calls ------------------------------------------------------------------------------------------------------------------ */
+/* ---- The calls ------------------------------------------------------------------------------------------------- */
 
 static int config_check(const struct mf_map *map, const struct mf_region_config *c)
 {

@@ -2,7 +2,7 @@
 /* walk.c - every record of the map, from above; and what is counted by walking: statistics and the digest. */
 #include "core/memmap/map.h"
 
-/* ---- The walk ------------------------------------------------------------------------------------------------------------------ */
+/* ---- The walk -------------------------------------------------------------------------------------------------- */
 
 struct walk {
 	struct mf_map *map;
@@ -72,7 +72,7 @@ int map_walk(struct mf_map *map, map_visit_fn visit, void *ctx)
 	return 0;
 }
 
-/* ---- Statistics -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Statistics ------------------------------------------------------------------------------------------------ */
 
 static int count_record(void *ctx, struct mf_map *map, const struct map_visit *at)
 {
@@ -157,6 +157,9 @@ static uint64_t top_slots(const struct mf_map *map)
 void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats)
 {
 	__builtin_memset(stats, 0, sizeof(*stats));
+	/* Before any lock: in a forked child it may be held by a thread that does not exist there. */
+	if (map_permit(map))
+		return;
 	stats->nr_described = __atomic_load_n(&map->nr_described, __ATOMIC_RELAXED);
 	stats->nr_ram = __atomic_load_n(&map->nr_ram, __ATOMIC_RELAXED);
 	stats->flushes = __atomic_load_n(&map->flushes, __ATOMIC_RELAXED);
@@ -179,7 +182,7 @@ void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats)
 	map->client->stats(map, stats);
 }
 
-/* ---- The digest ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- The digest ------------------------------------------------------------------------------------------------ */
 
 static uint64_t mix(uint64_t digest, uint64_t value)
 {
@@ -188,8 +191,8 @@ static uint64_t mix(uint64_t digest, uint64_t value)
 }
 
 /*
- * Free frames and map frames of the pool are not told apart: how far blocks are folded is no part of the digest.  Folios, with
- * owner and counts, and whatever else is neither, are.
+ * Free frames and map frames of the pool are not told apart: how far blocks are folded is no part of the digest.
+ * Folios, with owner and counts, and whatever else is neither, are.
  */
 static int digest_record(void *ctx, struct mf_map *map, const struct map_visit *at)
 {
@@ -213,6 +216,8 @@ uint64_t mf_map_digest(struct mf_map *map)
 {
 	uint64_t digest = mix(1, map->nr_described);
 
+	if (map_permit(map))
+		return 0;
 	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
 		const struct mf_region *r = map->region[i];
 

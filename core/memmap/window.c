@@ -2,8 +2,8 @@
 /*
  * window.c - which slots of the windows are backed, on both kinds of machine.
  *
- * Two kinds of slots:  the children of one block, linked and unlinked as it is unfolded and folded (struct children), and
- * slots that live as long as a region does (ensure, trim).  Law M5 in both: change, flush, reuse.
+ * Two kinds of slots:  the children of one block, linked and unlinked as it is unfolded and folded (struct children),
+ * and slots that live as long as a region does (ensure, trim).  Law M5 in both: change, flush, reuse.
  *
  * TABLES: slots are mapped to map frames by core/pgtable under map->table_lock.  HOST: the host populates and discards;
  * there are no map frames and nothing to flush.
@@ -47,7 +47,7 @@ void window_flush_children(struct mf_map *map, const struct children *c, enum mf
 	window_flush(map, children_address(map, c), children_bytes(map), scope);
 }
 
-/* ---- The children of one block ------------------------------------------------------------------------------------ */
+/* ---- The children of one block --------------------------------------------------------------------------------- */
 
 struct mf_page *children_record(const struct mf_map *map, const struct children *c, unsigned index)
 {
@@ -140,7 +140,7 @@ void window_unlink(struct mf_map *map, struct children *c, struct mf_bag *tables
 	table_unlock(map);
 }
 
-/* ---- Slots that live as long as a region --------------------------------------------------------------------------- */
+/* ---- Slots that live as long as a region ----------------------------------------------------------------------- */
 
 static int take_frames(struct mf_map *map, const struct window_ensure *want, unsigned order, mf_pfn_t *pfn)
 {
@@ -189,7 +189,9 @@ static int ensure_slot(struct mf_map *map, const struct window_ensure *want, uin
 	return err;
 }
 
-/* Backs slots from `start` on while a bag of tables lasts that suffices for one walk.  Returns 0 and where it got to. */
+/*
+ * Backs slots from `start` on while a bag of tables lasts that suffices for one walk.  Returns 0 and where it got to.
+ */
 static int ensure_tables(struct mf_map *map, const struct window_ensure *want, uintptr_t start, uintptr_t end)
 {
 	struct mf_bag tables = { 0 };
@@ -302,7 +304,7 @@ void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned no
 		trim_shared_slot(map, last, node);
 }
 
-/* ---- Sharing off -------------------------------------------------------------------------------------------------------- */
+/* ---- Sharing off ----------------------------------------------------------------------------------------------- */
 
 int window_privatise(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node)
 {

@@ -2,9 +2,9 @@
 /*
  * test_contract.c - what every machine must give alike: one sequence of operations, run on each, answered the same.
  *
- * Sizes are told in tiers (a block of tier 1, twice that, ...), so that machines with other frame sizes can be compared.
- * An answer is a number: an error, a count, an order, a kind, a yes; never a pfn, since where memory comes from is the
- * machine's business.  A machine that answers otherwise is not a port.
+ * Sizes are told in tiers (a block of tier 1, twice that, ...), so that machines with other frame sizes can be
+ * compared. An answer is a number: an error, a count, an order, a kind, a yes; never a pfn, since where memory comes
+ * from is the machine's business.  A machine that answers otherwise is not a port.
  */
 #include "tests/lib/world.h"
 #include "tests/tap.h"

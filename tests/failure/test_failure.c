@@ -384,7 +384,10 @@ TAP_TEST(failure_of_alloc)
 	PLAY(scenarios);
 }
 
-/* One failure is made good: what is cached is drained and the split tried again.  test_folio_split has RAM that stays short. */
+/*
+ * One failure is made good: what is cached is drained and the split tried again.  test_folio_split has RAM that stays
+ * short.
+ */
 TAP_TEST(failure_of_split)
 {
 	static const struct scenario scenarios[] = {

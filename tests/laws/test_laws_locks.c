@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_laws_locks.c - the rule that nothing waits, flushes or allocates under a zone's lock (docs/LOCKING.md), broken on purpose.
+ * test_laws_locks.c - the rule that nothing waits, flushes or allocates under a zone's lock (docs/LOCKING.md), broken
+ * on purpose.
  *
  * Debug builds count the zone locks a CPU holds; this program is built in flavours that have MF_DEBUG.
  */

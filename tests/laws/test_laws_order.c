@@ -3,7 +3,8 @@
  * test_laws_order.c - laws broken by a step left out, or done in the wrong order; each is caught, and by what.
  *
  * The steps are those of the core and of the machine below it; a saboteur stands between them (tests/lib/saboteur.h),
- * or the steps of an unfold or fold are taken here by hand, one missing.  docs/INVARIANTS.md lists which test breaks what.
+ * or the steps of an unfold or fold are taken here by hand, one missing.  docs/INVARIANTS.md lists which test breaks
+ * what.
  */
 #include "tests/lib/saboteur.h"
 #include "tests/lib/world.h"

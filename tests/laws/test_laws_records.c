@@ -19,7 +19,7 @@ struct scene {
 	struct mf_map *map;
 	struct mf_zone *zone;
 	struct mf_folio *base, *middle, *large, *top;
-	struct mf_page *split_low, *split_top, *set_aside, *free_low, *map_frame, *hole;
+	struct mf_page *split_low, *split_top, *set_aside, *idle, *edge, *free_low, *map_frame, *hole;
 };
 
 static struct mf_page *record_at(const struct scene *s, unsigned tier, mf_pfn_t pfn)
@@ -39,9 +39,28 @@ static int look_around(void *ctx, struct mf_map *map, const struct map_visit *at
 		s->map_frame = at->page;
 	if (kind == MF_KIND_HOLE && !s->hole)
 		s->hole = at->page;
-	if (kind == MF_KIND_SPLIT && at->word & MF_FLAG_SET_ASIDE)
+	if (kind != MF_KIND_SPLIT)
+		return 0;
+	if (at->word & MF_FLAG_SET_ASIDE)
 		s->set_aside = at->page;
+	else if (at->word & MF_FLAG_EDGE)
+		s->edge = at->page;
+	else if (at->tier == 1 && at->page->nr_free == at->page->capacity)
+		s->idle = at->page;
 	return 0;
+}
+
+/* A block of tier 1 that is split and of which nobody uses anything. */
+static bool leave_idle_block(struct scene *s)
+{
+	struct mf_folio *folio = world_alloc(&s->w, 9);
+	mf_pfn_t pfn = folio ? mf_folio_pfn(s->map, folio) : 0;
+
+	if (!folio || mf_folio_split(s->map, folio, 8) != 0)
+		return false;
+	mf_folio_put(s->map, mf_pfn_folio(s->map, pfn));
+	mf_folio_put(s->map, mf_pfn_folio(s->map, pfn + 256));
+	return true;
 }
 
 static bool scene_open(struct scene *s)
@@ -59,13 +78,13 @@ static bool scene_open(struct scene *s)
 	s->middle = world_alloc(&s->w, 4);
 	s->large = world_alloc(&s->w, 11);
 	s->top = world_alloc(&s->w, 18);
-	if (!s->base || !s->middle || !s->large || !s->top)
+	if (!s->base || !s->middle || !s->large || !s->top || !leave_idle_block(s))
 		return false;
 	pfn = mf_folio_pfn(s->map, s->base);
 	s->split_low = record_at(s, 1, pfn);
 	s->split_top = record_at(s, 2, pfn);
 	(void)map_walk(s->map, look_around, s);
-	return s->free_low && s->map_frame && s->hole && s->set_aside && world_check(&s->w);
+	return s->free_low && s->map_frame && s->hole && s->set_aside && s->idle && s->edge && world_check(&s->w);
 }
 
 /* ---- M1 --------------------------------------------------------------------------------------------------------- */
@@ -271,6 +290,33 @@ static void m8_foldable_blocks(struct scene *s)
 	s->zone->nr_foldable[1]++;
 }
 
+/* The list and its counter agree with each other; the block is lost to every fold. */
+static void m8_idle_block_off_foldable(struct scene *s)
+{
+	s->zone->nr_foldable[1]--;
+	mf_list_remove(&s->idle->list);
+}
+
+static void m8_top_block_off_split_top(struct scene *s)
+{
+	mf_list_remove(&s->split_top->list);
+}
+
+static void m8_regions_of_an_edge(struct scene *s)
+{
+	s->edge->mapping++;
+}
+
+static void m8_frames_from_ram(struct scene *s)
+{
+	s->map->nr_ram += 99;
+}
+
+static void m8_frames_of_a_zone(struct scene *s)
+{
+	s->zone->nr_present--;
+}
+
 static void m8_blocks_in_transition(struct scene *s)
 {
 	s->zone->nr_changing++;
@@ -321,6 +367,11 @@ static const struct row {
 	BREAK(m8, free_frame_nowhere),
 	BREAK(m8, set_aside_blocks),
 	BREAK(m8, foldable_blocks),
+	BREAK(m8, idle_block_off_foldable),
+	BREAK(m8, top_block_off_split_top),
+	BREAK(m8, regions_of_an_edge),
+	BREAK(m8, frames_from_ram),
+	BREAK(m8, frames_of_a_zone),
 	BREAK(m8, blocks_in_transition),
 	BREAK(m8, described_frames),
 };

@@ -75,13 +75,14 @@ unsigned world_block_order(const struct world *w, unsigned tier);
 
 /*
  * world_check(), all regions removed, the map destroyed, and nothing left: no RAM, no control memory.  The machine is
- * gone afterwards in any case; a region that cannot be removed (a folio was left in it) is a comment, false, and a leak.
+ * gone afterwards in any case; a region that cannot be removed (a folio was left in it) is a comment, false, and a
+ * leak.
  */
 bool world_close(struct world *w);
 
 /*
- * After a panic inside the map, or a corruption: the sim goes, the map's control memory is leaked.  On linux the machine
- * is leaked as well.
+ * After a panic inside the map, or a corruption: the sim goes, the map's control memory is leaked.  On linux the
+ * machine is leaked as well.
  */
 void world_abandon(struct world *w);
 

@@ -312,7 +312,10 @@ static struct trial random_tiered(void)
 	t.in.top = 1 + (random_below(4) != 0);
 	t.in.source = random_below(2) ? MF_SOURCE_RAM : MF_SOURCE_SELF;
 	if (t.in.source == MF_SOURCE_SELF) {
-		/* The plan promises nothing about partial top blocks; one of the largest takes too long in small units. */
+		/*
+		 * The plan promises nothing about partial top blocks; one of the largest takes too long in small
+		 * units.
+		 */
 		small = small && b == 9;
 		t.in.described_frames = (small ? 1 : 1 + random_below(machines[m].tops_max)) * top;
 	} else {
