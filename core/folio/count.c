@@ -2,10 +2,10 @@
 /*
  * count.c - taking references and pins, with and without holding one; freezing; map counts.
  *
- * A speculative take is:  enter a reader section; resolve; add unless the count is 0; resolve again; leave the section; if
- * the answer changed, drop the reference and start over.  The section spans load to compare-and-swap, so that a folder
- * never makes the slot read-only in between.  Free, split, map and hole records have count 0, always, so nothing is
- * ever written to them here.
+ * A speculative take is:  enter a reader section; resolve; add unless the count is 0; resolve again; leave the
+ * section; if the answer changed, drop the reference and start over.  The section spans load to compare-and-swap, so
+ * that a folder never makes the slot read-only in between.  Free, split, map and hole records have count 0, always,
+ * so nothing is ever written to them here.
  */
 #include "core/folio/folio.h"
 
@@ -104,7 +104,7 @@ void mf_folio_unfreeze(struct mf_folio *folio, uint32_t count)
 	__atomic_store_n(&folio->page.counts, count, __ATOMIC_RELEASE);
 }
 
-/* ---- Map counts ------------------------------------------------------------------------------------------------------------- */
+/* ---- Map counts ------------------------------------------------------------------------------------------------ */
 
 static int map_count_add(int32_t *count, uint32_t nr)
 {

@@ -2,8 +2,9 @@
 /*
  * folio.c - folios come from a zone and go back to it: preparation, release, iteration.
  *
- * A free record is zero but for its word.  Allocation writes the tails, the head's word, and last the count; freeing sets
- * the owner's fields back to zero and every descriptor to "free", while the count is 0 and nobody can take a reference.
+ * A free record is zero but for its word.  Allocation writes the tails, the head's word, and last the count; freeing
+ * sets the owner's fields back to zero and every descriptor to "free", while the count is 0 and nobody can take a
+ * reference.
  */
 #include "core/folio/folio.h"
 
@@ -17,7 +18,7 @@ void mf_page_prepare_tail(struct mf_page *tail, unsigned order_in_tier)
 	map_set_word(tail, ~(((uint64_t)MF_DESCRIPTOR_SIZE << order_in_tier) - 1) | 1);
 }
 
-/* ---- Allocate ------------------------------------------------------------------------------------------------------------- */
+/* ---- Allocate -------------------------------------------------------------------------------------------------- */
 
 static unsigned node_distance(unsigned a, unsigned b)
 {
@@ -141,14 +142,16 @@ int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_
 	return alloc_slow(map, node, order, alloc_flags, folio);
 }
 
-/* ---- Free ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Free ------------------------------------------------------------------------------------------------------ */
 
-/* Says which part of the contract is broken. */
-static _Noreturn __attribute__((noinline, cold)) void panic_not_freeable(const struct mf_map *map, const struct mf_page *page)
+/* Says which part of the contract is broken.  In a forked child, where every record is wiped, none is: it returns. */
+static __attribute__((noinline, cold)) void panic_not_freeable(const struct mf_map *map, const struct mf_page *page)
 {
 	uint64_t word = mf_page_word(page), counts = __atomic_load_n(&page->counts, __ATOMIC_RELAXED);
 	unsigned long long pfn = mf_page_to_pfn(map, page);
 
+	if (map_permit(map))
+		return;
 	if (mf_word_is_tail(word))
 		mf_panic("memfold: pfn %llu is freed, but it is a tail; free the head of its folio.", pfn);
 	if (mf_word_kind(word) == MF_KIND_FREE)
@@ -183,8 +186,10 @@ static __attribute__((noinline)) void free_any(struct mf_map *map, struct mf_pag
 	unsigned order = mf_word_order(word), tier = mf_word_tier(word);
 
 	if (MF_UNLIKELY((word & MF_WORD_KIND_MASK) != (uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT ||
-			__atomic_load_n(&page->counts, __ATOMIC_RELAXED) != 0 || page->mapcount != 0))
+			__atomic_load_n(&page->counts, __ATOMIC_RELAXED) != 0 || page->mapcount != 0)) {
 		panic_not_freeable(map, page);
+		return;
+	}
 	if (MF_LIKELY(zone_caches(map, order, tier))) {
 		free_to_cache(map, page, word, tier);
 		return;
@@ -213,8 +218,8 @@ static __attribute__((noinline)) void release_owned(struct mf_map *map, struct m
 
 /*
  * The last reference is gone (acquire: what other holders wrote before they dropped theirs is seen): the owner decides,
- * and where there is none, the folio is freed.  Whatever is no base frame that may be freed goes the long way, which says
- * why not.
+ * and where there is none, the folio is freed.  Whatever is no base frame that may be freed goes the long way, which
+ * says why not.
  */
 static inline void release(struct mf_map *map, struct mf_folio *folio)
 {
@@ -229,17 +234,28 @@ static inline void release(struct mf_map *map, struct mf_folio *folio)
 		free_any(map, &folio->page);
 }
 
-static _Noreturn __attribute__((noinline, cold)) void panic_not_held(const struct mf_map *map,
-								     const struct mf_folio *folio, uint64_t counts)
+/*
+ * The count was impossible.  In a forked child that is no mistake: the record is wiped, and what was taken from it
+ * goes back.
+ */
+static __attribute__((noinline, cold)) void panic_not_held(const struct mf_map *map, struct mf_folio *folio,
+							   uint64_t counts)
 {
+	if (map_permit(map)) {
+		__atomic_fetch_add(&folio->page.counts, COUNT_REF, __ATOMIC_RELAXED);
+		return;
+	}
 	mf_panic("memfold: a reference to the folio at pfn %llu is dropped that nobody holds "
 		 "(%u references, %u of them pins).",
 		 (unsigned long long)mf_folio_pfn(map, folio), (unsigned)counts, (unsigned)(counts >> 32));
 }
 
-static _Noreturn __attribute__((noinline, cold)) void panic_not_pinned(const struct mf_map *map,
-								       const struct mf_folio *folio)
+static __attribute__((noinline, cold)) void panic_not_pinned(const struct mf_map *map, struct mf_folio *folio)
 {
+	if (map_permit(map)) {
+		__atomic_fetch_add(&folio->page.counts, COUNT_PIN, __ATOMIC_RELAXED);
+		return;
+	}
 	mf_panic("memfold: the folio at pfn %llu is unpinned, but nobody has pinned it.",
 		 (unsigned long long)mf_folio_pfn(map, folio));
 }
@@ -260,16 +276,18 @@ void mf_folio_unpin(struct mf_map *map, struct mf_folio *folio)
 
 	if (MF_UNLIKELY(old >> 32 == 0))
 		panic_not_pinned(map, folio);
-	if ((uint32_t)old == 1)
+	else if ((uint32_t)old == 1)
 		release(map, folio);
 }
 
-/* ---- Where it is, and which comes next ------------------------------------------------------------------------------------ */
+/* ---- Where it is, and which comes next ------------------------------------------------------------------------- */
 
 void *mf_folio_data(struct mf_map *map, const struct mf_folio *folio)
 {
 	struct mf_machine *m = map->machine;
 
+	if (map_permit(map))
+		return NULL;
 	return m->ops->data ? m->ops->data(m, mf_folio_pfn(map, folio), mf_folio_nr_frames(folio)) : NULL;
 }
 

@@ -3,12 +3,13 @@
  * split.c - a folio in use becomes several, and several become one.
  *
  * Everything happens while every record concerned has count 0, frozen by the sole holder; so lookups see valid records
- * all the time and nobody can take a reference.  Inside a tier only words are rewritten; across tiers blocks are unfolded
- * or folded in use (frames room).  Splitting may lack frames: what was unfolded is folded back, which cannot fail.
+ * all the time and nobody can take a reference.  Inside a tier only words are rewritten; across tiers blocks are
+ * unfolded or folded in use (frames room).  Splitting may lack frames: what was unfolded is folded back, which cannot
+ * fail.
  */
 #include "core/folio/folio.h"
 
-/* ---- Records of one tier ----------------------------------------------------------------------------------------------------- */
+/* ---- Records of one tier --------------------------------------------------------------------------------------- */
 
 static uint64_t used_word(uint64_t word, unsigned tier, unsigned order)
 {
@@ -32,7 +33,7 @@ static void write_pieces(struct mf_map *map, uint64_t like, unsigned tier, mf_pf
 	}
 }
 
-/* ---- Across tiers ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Across tiers ---------------------------------------------------------------------------------------------- */
 
 /* [pfn, pfn + 2^order), frozen, becomes one folio at `tier`: blocks that are split are folded, lowest first. */
 static void join(struct mf_map *map, uint64_t like, unsigned tier, mf_pfn_t pfn, unsigned order)
@@ -74,7 +75,7 @@ static int divide(struct mf_map *map, uint64_t like, unsigned tier, mf_pfn_t pfn
 	return err;
 }
 
-/* ---- The calls ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- The calls ------------------------------------------------------------------------------------------------- */
 
 /* What an owner keeps in the head while the records are rewritten. */
 struct kept {
@@ -164,7 +165,10 @@ static int seize_at(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end, const struct
 	return err;
 }
 
-/* Freezes every folio of [pfn, end); on -MF_EBUSY none is frozen.  Only folios of the same region and owner as the first. */
+/*
+ * Freezes every folio of [pfn, end); on -MF_EBUSY none is frozen.  Only folios of the same region and owner as the
+ * first.
+ */
 static int seize_all(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end)
 {
 	mf_pfn_t at = pfn, thawed = pfn;

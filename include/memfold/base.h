@@ -22,6 +22,7 @@ extern "C" {
 #if defined(__GNUC__)
 #define MF_API __attribute__((visibility("default")))
 #define MF_MUST_CHECK __attribute__((warn_unused_result))
+#define MF_NORETURN __attribute__((noreturn))
 #define MF_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define MF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MF_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -29,7 +30,11 @@ extern "C" {
 #error "memfold needs gcc or clang"
 #endif
 
+#ifdef __cplusplus
+#define MF_BUILD_ASSERT(cond, why) static_assert(cond, why)
+#else
 #define MF_BUILD_ASSERT(cond, why) _Static_assert(cond, why)
+#endif
 
 /* ---- Units ------------------------------------------------------------------------------------------ */
 
@@ -206,17 +211,17 @@ typedef void (*mf_panic_fn)(void *ctx, const char *sentence);
 
 /*
  * Sets the function that a broken contract ends in, for the whole program; NULL restores the core's default, which only
- * stops the processor (machines set their own where they are created; the hosted ones print the sentence and abort).  The
- * hook may leave by longjmp (tests do); the sentence stays readable until the next panic.  If the hook returns, the
- * processor is stopped by __builtin_trap().  Set it before a second thread uses memfold (the log hook too).  After a panic the map may hold locks and must
- * not be used again, only destroyed with the process.
+ * stops the processor (machines set their own where they are created; the hosted ones print the sentence and abort).
+ * The hook may leave by longjmp (tests do); the sentence stays readable until the next panic.  If the hook returns, the
+ * processor is stopped by __builtin_trap().  Set it before a second thread uses memfold (the log hook too).  After a
+ * panic the map may hold locks and must not be used again, only destroyed with the process.
  */
 MF_API void mf_panic_hook_set(mf_panic_fn fn, void *ctx);
 
 /* For machines: what NULL stands for.  The hosted ones set a function that prints the sentence and aborts. */
 MF_API void mf_panic_default_set(mf_panic_fn fn);
 
-MF_API _Noreturn void mf_panic(const char *format, ...) MF_PRINTF(1, 2);
+MF_API MF_NORETURN void mf_panic(const char *format, ...) MF_PRINTF(1, 2);
 
 #define MF_PANIC_IF(cond, ...)             \
 	do {                               \
@@ -245,8 +250,8 @@ enum mf_log_level { MF_LOG_ERROR, MF_LOG_WARNING, MF_LOG_INFO, MF_LOG_DEBUG };
 typedef void (*mf_log_fn)(void *ctx, enum mf_log_level level, const char *line);
 
 /*
- * Sets where log lines go, for the whole program; NULL drops them (the default).  The hook is called inside calls that hold
- * locks of a map: it may not call memfold.
+ * Sets where log lines go, for the whole program; NULL drops them (the default).  The hook is called inside calls
+ * that hold locks of a map: it may not call memfold.
  */
 MF_API void mf_log_hook_set(mf_log_fn fn, void *ctx);
 MF_API void mf_log(enum mf_log_level level, const char *format, ...) MF_PRINTF(2, 3);

@@ -11,6 +11,12 @@
  *
  * Reference and pin count are the halves of one atomic 64-bit word, so that a pin is one atomic operation and can
  * be told from a reference exactly.  A take that would pass MF_COUNT_MAX is refused.
+ *
+ * In a forked child, to which the map does not belong, calls that return an error return -MF_EPERM; try_get, try_pin
+ * and iteration find nothing; mf_folio_put(), mf_folio_unpin() and mf_folio_free_frozen() do nothing; mf_folio_data()
+ * is NULL. Calls without a map cannot tell, and must not be made there: get, pin, freeze, unfreeze, the map counts,
+ * prepare_head, prepare_tail; what inline functions read there (order, counts, owner, flags) is 0, and what they set
+ * is lost.
  */
 #ifndef MEMFOLD_FOLIO_H
 #define MEMFOLD_FOLIO_H
@@ -23,12 +29,13 @@ extern "C" {
 
 #define MF_COUNT_MAX ((uint32_t)1 << 31)
 
-/* ---- Owners --------------------------------------------------------------------------------------------------------- */
+/* ---- Owners ---------------------------------------------------------------------------------------------------- */
 
 /*
- * Who is told when the last reference to a folio is dropped.  release() is called with the folio frozen (count 0), once, on the
- * CPU that dropped it, with no lock held; it may not sleep if put may not.  true: the owner keeps the folio, frozen, and hands it out again
- * by mf_folio_unfreeze() or ends it by mf_folio_free_frozen(); false: it goes back to the allocator.
+ * Who is told when the last reference to a folio is dropped.  release() is called with the folio frozen (count 0),
+ * once, on the CPU that dropped it, with no lock held; it may not sleep if put may not.  true: the owner keeps the
+ * folio, frozen, and hands it out again by mf_folio_unfreeze() or ends it by mf_folio_free_frozen(); false: it goes
+ * back to the allocator.
  */
 struct mf_owner {
 	const char *name;
@@ -46,22 +53,25 @@ static inline const struct mf_owner *mf_folio_owner(const struct mf_folio *folio
 	return (const struct mf_owner *)(uintptr_t)__atomic_load_n(&folio->page.mapping, __ATOMIC_ACQUIRE);
 }
 
-/* ---- Allocate and free ------------------------------------------------------------------------------------------------ */
+/* ---- Allocate and free ----------------------------------------------------------------------------------------- */
 
 /*
  * Allocates 2^order naturally aligned frames, contents undefined.
  * Gives: *folio with count 1, no pins, no maps, no owner; the caller drops it by mf_folio_put().
- * Fails, nothing changed: -MF_EINVAL (order beyond MF_ORDERS_MAX, no such node), -MF_ENOMEM (none of that order, after folding, draining
- * and waiting for blocks in transition, unless MF_ALLOC_NOWAIT), -MF_EPERM.
+ * Fails, nothing changed: -MF_EINVAL (order beyond MF_ORDERS_MAX, no such node), -MF_ENOMEM (none of that order,
+ * after folding, draining and waiting for blocks in transition, unless MF_ALLOC_NOWAIT), -MF_EPERM.
  * node: preferred node, or MF_ANY_NODE.  May: wait, flush, populate (not with MF_ALLOC_NOWAIT).
  */
 MF_API MF_MUST_CHECK int mf_folio_alloc(struct mf_map *map, int node, unsigned order, unsigned alloc_flags,
 					struct mf_folio **folio);
 
-/* A frozen folio goes back to the allocator.  Needs: count 0, kind used, no pins, no maps (panics otherwise).  Never waits or folds. */
+/*
+ * A frozen folio goes back to the allocator.  Needs: count 0, kind used, no pins, no maps (panics otherwise).  Never
+ * waits or folds.
+ */
 MF_API void mf_folio_free_frozen(struct mf_map *map, struct mf_folio *folio);
 
-/* ---- What it is ---------------------------------------------------------------------------------------------------------- */
+/* ---- What it is ------------------------------------------------------------------------------------------------ */
 
 static inline unsigned mf_folio_order(const struct mf_folio *folio)
 {
@@ -78,10 +88,10 @@ static inline mf_pfn_t mf_folio_pfn(const struct mf_map *map, const struct mf_fo
 	return mf_page_to_pfn(map, &folio->page);
 }
 
-/* The address of its memory, or NULL when the machine does not map it (described only). */
+/* The address of its memory, or NULL when the machine does not map it (described only), and in a forked child. */
 MF_API void *mf_folio_data(struct mf_map *map, const struct mf_folio *folio);
 
-/* ---- References -------------------------------------------------------------------------------------------------------------- */
+/* ---- References ------------------------------------------------------------------------------------------------ */
 
 static inline uint32_t mf_folio_refcount(const struct mf_folio *folio)
 {
@@ -97,24 +107,28 @@ static inline uint32_t mf_folio_pincount(const struct mf_folio *folio)
 MF_API void mf_folio_get(struct mf_folio *folio);
 
 /*
- * Drops a reference; the last one calls the owner's release and then frees.  Needs: the caller holds one (panics at 0, or when only
- * pins are left).  Never waits, folds or flushes.
+ * Drops a reference; the last one calls the owner's release and then frees.  Needs: the caller holds one (panics at
+ * 0, or when only pins are left).  Never waits, folds or flushes.
  */
 MF_API void mf_folio_put(struct mf_map *map, struct mf_folio *folio);
 
 /*
  * Speculative: takes a reference on whatever folio the descriptor (or pfn) belongs to at that moment.
- * Gives: the folio, with a reference, and that descriptor still part of it; NULL when free, frozen, no folio, or at MF_COUNT_MAX.
+ * Gives: the folio, with a reference, and that descriptor still part of it; NULL when free, frozen, no folio, or at
+ * MF_COUNT_MAX.
  * Needs: `page` inside the windows; a registered thread.  Opens its own reader section.  Lock-free.
  */
 MF_API struct mf_folio *mf_folio_try_get(struct mf_map *map, struct mf_page *page);
 MF_API struct mf_folio *mf_pfn_try_get(struct mf_map *map, mf_pfn_t pfn);
 
-/* Count expected -> 0 if it is exactly that and there are no pins; then nobody can take a reference.  unfreeze: 0 -> count (> 0). */
+/*
+ * Count expected -> 0 if it is exactly that and there are no pins; then nobody can take a reference.  unfreeze: 0 ->
+ * count (> 0).
+ */
 MF_API bool mf_folio_freeze(struct mf_folio *folio, uint32_t expected);
 MF_API void mf_folio_unfreeze(struct mf_folio *folio, uint32_t count);
 
-/* ---- Pins ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Pins ------------------------------------------------------------------------------------------------------ */
 
 /* A reference that is also counted as a pin: the memory is being read or written by a device or another party.
  * pin needs a reference held by the caller; try_pin is speculative as try_get.  unpin without a pin panics.
@@ -123,7 +137,7 @@ MF_API MF_MUST_CHECK int mf_folio_pin(struct mf_folio *folio);
 MF_API struct mf_folio *mf_pfn_try_pin(struct mf_map *map, mf_pfn_t pfn);
 MF_API void mf_folio_unpin(struct mf_map *map, struct mf_folio *folio);
 
-/* ---- Map counts -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Map counts ------------------------------------------------------------------------------------------------ */
 
 /*
  * Mappings are counted per folio: of the whole folio by one leaf, or of nr frames of it by smaller leaves.
@@ -145,7 +159,7 @@ static inline int32_t mf_folio_whole_mapcount(const struct mf_folio *folio)
 	return __atomic_load_n(&folio->page.whole_mapcount, __ATOMIC_RELAXED);
 }
 
-/* ---- Owner flags: four bits of the record that are the owner's -------------------------------------------------------------------------- */
+/* ---- Owner flags: four bits of the record that are the owner's ------------------------------------------------- */
 
 static inline void mf_folio_set_flags(struct mf_folio *folio, uint64_t flags)
 {
@@ -162,35 +176,40 @@ static inline uint64_t mf_folio_flags(const struct mf_folio *folio)
 	return mf_page_word(&folio->page) & MF_FLAGS_USER;
 }
 
-/* ---- Split and merge ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Split and merge ------------------------------------------------------------------------------------------- */
 
 /*
  * Splits a folio into folios of a lower order, each with count 1 and the owner, index and flags of the first (index
- * grows by frames); private_data stays with the first.  Crossing a tier unfolds blocks that are in use, from a source outside them.
- * Needs: the caller is the sole holder (count 1, no pins, no maps) and has it on no list.  Gives: references to all; the
- * first in place of the old.
- * Fails, nothing changed: -MF_EINVAL (order not lower), -MF_EBUSY (other holders, pins or maps), -MF_ENOMEM (no frame for the slots).
+ * grows by frames); private_data stays with the first.  Crossing a tier unfolds blocks that are in use, from a source
+ * outside them.
+ * Needs: the caller is the sole holder (count 1, no pins, no maps) and has it on no list.  Gives: references to all;
+ * the first in place of the old.
+ * Fails, nothing changed: -MF_EINVAL (order not lower), -MF_EBUSY (other holders, pins or maps), -MF_ENOMEM (no frame
+ * for the slots).
  * May: wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_order);
 
 /*
- * The reverse: the folios that lie in [pfn, pfn + 2^order) become one of count 1, with the owner, index, private_data and flags of the first.
- * Needs: the caller is the sole holder of every one of them and has none on a list; they cover the range exactly, in one region.
- * Fails, nothing changed: -MF_EINVAL (pfn not aligned, order too large), -MF_EBUSY (a part is free, held by others, pinned or mapped, is a map frame, or of another owner).
+ * The reverse: the folios that lie in [pfn, pfn + 2^order) become one of count 1, with the owner, index, private_data
+ * and flags of the first.
+ * Needs: the caller is the sole holder of every one of them and has none on a list; they cover the range exactly, in
+ * one region.
+ * Fails, nothing changed: -MF_EINVAL (pfn not aligned, order too large), -MF_EBUSY (a part is free, held by others,
+ * pinned or mapped, is a map frame, or of another owner).
  * May: wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_folio_merge(struct mf_map *map, mf_pfn_t pfn, unsigned order, struct mf_folio **folio);
 
-/* ---- Iteration ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Iteration ------------------------------------------------------------------------------------------------- */
 
 /*
- * The first folio in use that covers pfn or follows it, before end_pfn; from above, whole blocks in one step; NULL when there is none.
- * Takes no reference: use mf_pfn_try_get() on what it gives.  *next_pfn is where to go on.
+ * The first folio in use that covers pfn or follows it, before end_pfn; from above, whole blocks in one step; NULL
+ * when there is none. Takes no reference: use mf_pfn_try_get() on what it gives.  *next_pfn is where to go on.
  */
 MF_API struct mf_folio *mf_folio_next(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end_pfn, mf_pfn_t *next_pfn);
 
-/* ---- For those who build folios themselves: preparation as two independent steps --------------------------------------------------------- */
+/* ---- For those who build folios themselves: preparation as two independent steps ------------------------------- */
 
 /* Writes the record of the head; writes one tail, which needs no other tail.  Both leave every count 0. */
 MF_API void mf_page_prepare_head(struct mf_page *head, uint64_t record_word, unsigned order);

@@ -17,12 +17,16 @@ extern "C" {
 /*
  * Creates an empty map.
  * Gives: *map, to be destroyed by mf_map_destroy() in the same process.
- * Fails: -MF_EINVAL (no machine, span 0, top out of range), -MF_E2BIG (windows beyond the machine's addresses), -MF_ENOMEM (control memory, addresses, or on
- * TABLES machines the root, the zero frame and the shared tables); nothing is left behind.  May: allocate, wait.
+ * Fails: -MF_EINVAL (no machine, span 0, top out of range), -MF_E2BIG (windows beyond the machine's addresses),
+ * -MF_ENOMEM (control memory, addresses, or on TABLES machines the root, the zero frame and the shared tables),
+ * -MF_EPERM (the machine is another process's: a forked child); nothing is left behind.  May: allocate, wait.
  */
 MF_API MF_MUST_CHECK int mf_map_create(const struct mf_map_config *config, struct mf_map **map);
 
-/* Needs: no region left, no other thread in any call (panics otherwise).  Returns every frame.  -MF_EPERM in a forked child. */
+/*
+ * Needs: no region left, no other thread in any call (panics otherwise).  Returns every frame.  -MF_EPERM in a forked
+ * child.
+ */
 MF_API int mf_map_destroy(struct mf_map *map);
 
 enum mf_alloc_flags {
@@ -40,9 +44,10 @@ enum mf_fold_flags {
 enum { MF_ANY_NODE = -1 };
 
 /*
- * Folds what is free: drains the caches, folds split blocks without users, from the lowest tier up, and releases their map
- * frames.  node: a node, or MF_ANY_NODE.
- * Gives: the number of blocks folded in *nr_folded unless NULL.  Fails: -MF_EINVAL (no such node), -MF_EPERM.  May: wait, flush.
+ * Folds what is free: drains the caches, folds split blocks without users, from the lowest tier up, and releases
+ * their map frames.  node: a node, or MF_ANY_NODE.
+ * Gives: the number of blocks folded in *nr_folded unless NULL.  Fails: -MF_EINVAL (no such node), -MF_EPERM.  May:
+ * wait, flush.
  */
 MF_API int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr_folded);
 

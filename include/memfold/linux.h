@@ -7,8 +7,11 @@
  * threads.  Does not own: descriptors and pointers that the caller handed in.
  *
  * Fork: a machine belongs to the process that created it.  In a child its windows are wiped (they read as zero: "no
- * memory there"), may_use() is false, and so every call on a map fails with -MF_EPERM.  Described memory follows the
- * rules of its kind: shared mappings stay shared, MF_LINUX_ANON is copied.
+ * memory there") and may_use() is false.  There every call on a map that returns an error returns -MF_EPERM; lookups
+ * and speculative takes find nothing; put, unpin, free_frozen and mf_linux_destroy() do nothing; statistics and
+ * digest are 0; the data pointer is NULL.  Calls that are given a folio and no map must not be made there: folio.h
+ * names them.  The parent notices nothing.  Described memory follows the rules of its kind: shared mappings stay
+ * shared, MF_LINUX_ANON is copied.
  *
  * No write protection: nothing in a window is shared here, so nothing needs it (law M6).  Not async-signal-safe.
  */
@@ -61,7 +64,8 @@ MF_API void mf_linux_destroy(struct mf_machine *machine);
 /*
  * Gives the calling thread an index below nr_cpus, which every thread needs before it calls anything on a map.
  * Gives: 0; the index is the thread's until it unregisters or ends (a forgotten thread is unregistered at its end).
- * Fails, nothing changed: -MF_EEXIST (it is registered), -MF_E2BIG (max_threads are), -MF_ENOMEM.
+ * Fails, nothing changed: -MF_EEXIST (it is registered), -MF_E2BIG (max_threads are), -MF_ENOMEM, -MF_EPERM (a
+ * forked child).
  * May: allocate, sleep.
  */
 MF_API MF_MUST_CHECK int mf_linux_thread_register(struct mf_machine *machine);
@@ -69,7 +73,7 @@ MF_API MF_MUST_CHECK int mf_linux_thread_register(struct mf_machine *machine);
 /*
  * Takes it back.
  * Needs: the thread holds no lock of a map and is in no reader section.
- * Fails, nothing changed: -MF_ENOENT (it is not registered).
+ * Fails, nothing changed: -MF_ENOENT (it is not registered), -MF_EPERM (a forked child).
  * May: free, sleep.
  */
 MF_API MF_MUST_CHECK int mf_linux_thread_unregister(struct mf_machine *machine);

@@ -3,8 +3,9 @@
  * machine.h - the whole contract between memfold's core and what it runs on.
  *
  * A port fills one struct mf_machine and passes it to mf_map_create().  There is no #ifdef of a machine above this
- * file: what differs is a constant in struct mf_paging, or an operation in struct mf_machine_ops.  The same contract tests
- * (tests/contract) run on every machine; a machine that fails one is not a port.  How to write one: docs/PORTING.md.
+ * file: what differs is a constant in struct mf_paging, or an operation in struct mf_machine_ops.  The same contract
+ * tests (tests/contract) run on every machine; a machine that fails one is not a port.  How to write one:
+ * docs/PORTING.md.
  *
  *      core        W_0 ... W_top: one contiguous range of addresses ("the windows")
  *        |
@@ -41,8 +42,9 @@ typedef struct {
  *   leaf        leaf_bits | (level == 0 ? leaf_base_bits : leaf_block_bits) | (writable ? write_set : write_clear)
  * An entry of level > 0 is a leaf when (e & block_mask) == block_value.  A zero entry is absent on every machine.
  * leaf_bits includes Accessed (and Dirty where hardware would set it), so that hardware never writes a shared table.
- * soft_bits of the bits starting at soft_shift are ignored by hardware in every present and absent entry; memfold keeps a table's count of
- * private entries in them, a digit per entry.  soft_bits * 2^b must be at least b + 1; all machines we know give 1 or more.
+ * soft_bits of the bits starting at soft_shift are ignored by hardware in every present and absent entry; memfold
+ * keeps a table's count of private entries in them, a digit per entry.  soft_bits * 2^b must be at least b + 1; all
+ * machines we know give 1 or more.
  */
 struct mf_paging {
 	unsigned page_shift;      /* log2(P): 12, 14 or 16                                                   */
@@ -134,8 +136,10 @@ struct mf_machine_ops {
 	void (*pin_cpu)(struct mf_machine *m);
 	void (*unpin_cpu)(struct mf_machine *m);
 
-	/* -- the owner.  false when the calling process may not use the map (a forked child): every call then fails with
-	 * -MF_EPERM.  Optional: always allowed. */
+	/* -- the owner.  false when the calling process may not use the map (a forked child): every call on a map that
+	 * returns an error then returns -MF_EPERM, before it takes a lock.  The rest relies on the windows reading as
+	 * zero
+	 * there: lookups find nothing, and a count that is impossible is no broken contract.  Optional: always allowed. */
 	bool (*may_use)(struct mf_machine *m);
 
 	/* -- the memory itself, for the data pointer of a folio: the address at which the described frames

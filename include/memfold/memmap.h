@@ -6,8 +6,8 @@
  *   W_1     0  0  0 ... [2M][2M][split][2M] ... 0 0     backed only under a split block of tier 2
  *   W_0     0  0  0 ...  0   0  [4K][4K].. 0  ...       backed only under a split block of tier 1
  *
- * Law M2: a descriptor whose first word is zero says "look one tier up".  A reader may start at any descriptor and go up
- * while it reads zero, or start from a pfn at the top and go down while it reads "split".
+ * Law M2: a descriptor whose first word is zero says "look one tier up".  A reader may start at any descriptor and go
+ * up while it reads zero, or start from a pfn at the top and go down while it reads "split".
  *
  * Words are fixed in docs/GLOSSARY.md; laws M1 to M8 in docs/INVARIANTS.md; locks in docs/LOCKING.md.
  */
@@ -363,16 +363,17 @@ struct mf_region_config {
 /*
  * Adds memory: describes it and gives all of it to the allocator of its zone, as free blocks.
  * Needs: may be called at any time from any registered thread.  Gives: *id, the region's number until it is removed.
- * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source or top, altmap misfit), -MF_E2BIG (end beyond
- * the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source not on this machine), -MF_ENOMEM, -MF_EPERM.
+ * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source or top, altmap misfit),
+ * -MF_E2BIG (end beyond the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source
+ * not on this machine), -MF_ENOMEM, -MF_EPERM.
  * May: allocate, wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_region_config *config, unsigned *id);
 
 /*
  * Removes it.  Needs: every frame of it free.
- * Fails, the world as before: -MF_ENOENT (no such region), -MF_EBUSY (frames in use, or hosting map slots of memory in use
- * elsewhere), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
+ * Fails, the world as before: -MF_ENOENT (no such region), -MF_EBUSY (frames in use, or hosting map slots of memory
+ * in use elsewhere), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
  */
 MF_API MF_MUST_CHECK int mf_region_remove(struct mf_map *map, unsigned id);
 
@@ -383,16 +384,17 @@ struct mf_region_info {
 /* -MF_ENOENT when there is no region of that number. */
 MF_API MF_MUST_CHECK int mf_region_info(const struct mf_map *map, unsigned id, struct mf_region_info *info);
 
-/* ---- Readers ------------------------------------------------------------------------------------------------------- */
+/* ---- Readers --------------------------------------------------------------------------------------------------- */
 
 /*
  * A reader section spans a lookup without a reference and the attempt to take one; it does not sleep and may nest.
- * A folder waits for the sections that began before it (quiesce).  mf_folio_try_get() and mf_pfn_try_get() open their own.
+ * A folder waits for the sections that began before it (quiesce).  mf_folio_try_get() and mf_pfn_try_get() open their
+ * own.
  */
 MF_API void mf_reader_enter(struct mf_map *map);
 MF_API void mf_reader_exit(struct mf_map *map);
 
-/* ---- What it costs, and whether it holds --------------------------------------------------------------------------- */
+/* ---- What it costs, and whether it holds ----------------------------------------------------------------------- */
 
 struct mf_map_stats {
 	uint64_t nr_described;       /* frames in regions                                                      */
@@ -407,6 +409,7 @@ struct mf_map_stats {
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX]; /* since creation, by the block's tier             */
 	uint64_t flushes, quiesces, tables_moved;   /* since creation                                           */
 };
+/* Needs: no reader section.  May: wait for regions that come or go.  All zero in a forked child. */
 MF_API void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats);
 
 /* The first law that does not hold. */
@@ -424,8 +427,8 @@ struct mf_violation {
 MF_API MF_MUST_CHECK int mf_map_check(struct mf_map *map, struct mf_violation *violation);
 
 /*
- * A digest of what a failed call must not change (law M7): each frame's kind, owner and counts, the regions, the totals;
- * not list order, caches or how far blocks are folded.  Needs: no other call is running.
+ * A digest of what a failed call must not change (law M7): each frame's kind, owner and counts, the regions, the
+ * totals; not list order, caches or how far blocks are folded.  Needs: no other call is running.  0 in a forked child.
  */
 MF_API uint64_t mf_map_digest(struct mf_map *map);
 

@@ -180,13 +180,16 @@ static int memfd_open(struct linux_backing *backing, unsigned extra_flags)
 static int hugetlb_open(struct linux_backing *backing)
 {
 	uint64_t huge_page_bytes = backing->memory->huge_page_bytes;
+	unsigned long long host_page_bytes = (unsigned long long)sysconf(_SC_PAGESIZE);
 	int error;
 
-	if (!mf_is_power_of_two(huge_page_bytes))
-		return linux_fail(
-			backing->report, MF_EINVAL,
-			"Memory at frame 0x%llx: %llu bytes is no size of a huge page; it would be a power of two.",
-			(unsigned long long)backing->memory->start_pfn, (unsigned long long)huge_page_bytes);
+	/* The kernel would take log2 = 0 for "of the default size". */
+	if (!mf_is_power_of_two(huge_page_bytes) || huge_page_bytes <= host_page_bytes)
+		return linux_fail(backing->report, MF_EINVAL,
+				  "Memory at frame 0x%llx: %llu bytes is no size of a huge page; it would be a power "
+				  "of two above %llu bytes.",
+				  (unsigned long long)backing->memory->start_pfn, (unsigned long long)huge_page_bytes,
+				  host_page_bytes);
 	snprintf(backing->name, sizeof(backing->name), "memory of %llu KiB huge pages",
 		 (unsigned long long)(huge_page_bytes / MF_KIB));
 	backing->unit_bytes = mf_max(backing->unit_bytes, huge_page_bytes);

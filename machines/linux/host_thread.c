@@ -107,6 +107,8 @@ int mf_linux_thread_register(struct mf_machine *m)
 	struct registration *fresh;
 	bool found;
 
+	if (!linux_may_use(m))
+		return -MF_EPERM;
 	if (*registration_find(machine->id))
 		return -MF_EEXIST;
 	fresh = malloc(sizeof(*fresh));
@@ -133,6 +135,8 @@ int mf_linux_thread_unregister(struct mf_machine *m)
 	struct linux_machine *machine = linux_machine_checked(m);
 	struct registration **at = registration_find(machine->id);
 
+	if (!linux_may_use(m))
+		return -MF_EPERM;
 	if (!*at)
 		return -MF_ENOENT;
 	linux_lock();

@@ -229,6 +229,10 @@ TAP_TEST(linux_memory_refuses_bad_huge_pages)
 	TAP_OK(memory_refused(machine, memory, MF_EINVAL, "power of two"));
 	memory.huge_page_bytes = 0;
 	TAP_OK(memory_refused(machine, memory, MF_EINVAL, "power of two"));
+	memory.huge_page_bytes = 1; /* its log2, 0, is the kernel's word for the default size */
+	TAP_OK(memory_refused(machine, memory, MF_EINVAL, "no size of a huge page"));
+	memory.huge_page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	TAP_OK(memory_refused(machine, memory, MF_EINVAL, "no size of a huge page"));
 	memory.start_pfn = 0;
 	memory.huge_page_bytes = 4 * MF_MIB;
 	TAP_OK(memory_refused(machine, memory, MF_EOPNOTSUPP, "no huge pages of that size"));
