@@ -48,6 +48,9 @@ EXAMPLE_SRC := $(sort $(wildcard examples/*.c))
 TEST_LIB_SRC := $(sort $(wildcard tests/lib/*.c))
 TEST_KINDS := unit contract laws model failure race
 TEST_SRC := $(sort $(foreach kind,$(TEST_KINDS),$(wildcard tests/$(kind)/test_*.c tests/$(kind)/*_child.c)))
+# A test may have several sources: test_x.c, and x_*.c beside it.
+parts_of = $(filter-out $(TEST_SRC),$(wildcard $(subst /test_,/,$(1:.c=_*.c))))
+TEST_PART_SRC := $(sort $(foreach test,$(TEST_SRC),$(call parts_of,$(test))))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 TEST_SCRIPTS := $(sort $(wildcard tests/*/t_*.sh))
 HEADERS := $(sort $(wildcard include/memfold/*.h))
@@ -132,6 +135,8 @@ $(call programs,$(1),$(TEST_SRC)): %: %.o $(call objects,$(1),$(TEST_LIB_SRC)) $
 $(call objects,$(1),$(CLI_SRC)): $(BUILD)/cli.cflags
 endef
 $(foreach name,$(FLAVOURS),$(eval $(call flavour,$(name))))
+$(foreach name,$(FLAVOURS),$(foreach test,$(TEST_SRC),\
+	$(eval $(call programs,$(name),$(test)): $(call objects,$(name),$(call parts_of,$(test))))))
 
 # ---- Products ------------------------------------------------------------------------------------------------------
 
@@ -181,8 +186,11 @@ PROVE = MF_BUILD='$(abspath $(BUILD))' CC='$(CC)' CLANG='$(CLANG)' UBSAN_OPTIONS
 	prove --exec 'sh tools/run-test'
 
 TEST_PROGRAMS := $(foreach name,$(FLAVOURS),$(call programs,$(name),$(call tests_of,$(name)))) $(replay_programs)
-TEST_NEEDS := $(TEST_PROGRAMS) $(foreach name,$(FLAVOURS),$(call programs,$(name),$(call children_of,$(name)))) \
-	$(call objects,clang,$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(FUZZ_SRC)) \
+# What test programs run: they lie beside them.
+TEST_CHILDREN := $(foreach name,$(FLAVOURS),$(call programs,$(name),$(call children_of,$(name))))
+TEST_NEEDS := $(TEST_PROGRAMS) $(TEST_CHILDREN) \
+	$(call objects,clang,$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(TEST_PART_SRC) \
+	$(FUZZ_SRC)) \
 	$(call objects,debug,$(CORE_SRC))
 
 run:
@@ -198,14 +206,14 @@ test-built: all $(TEST_NEEDS)
 	@$(PROVE) -j2 $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 # The races, the models and the command again, for as long as each program likes when it finds MF_SOAK set.
-SOAK_PROGRAMS := $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),\
-	$(TEST_PROGRAMS))
+soak_part = $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),$(1))
+SOAK_PROGRAMS := $(call soak_part,$(TEST_PROGRAMS))
 
 soak:
 	@tools/setup test
 	@$(MAKE) --no-print-directory soak-built
 
-soak-built: all $(SOAK_PROGRAMS)
+soak-built: all $(SOAK_PROGRAMS) $(call soak_part,$(TEST_CHILDREN))
 	@MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS) tests/cli/t_run.sh
 
 bench: all
@@ -285,4 +293,5 @@ help:
 	@echo 'clean          remove BUILD'
 
 -include $(foreach name,$(FLAVOURS),$(patsubst %.o,%.d,$(call objects,$(name),\
-	$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(FUZZ_SRC) tests/fuzz/replay_main.c)))
+	$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(TEST_PART_SRC) $(FUZZ_SRC) \
+	tests/fuzz/replay_main.c)))

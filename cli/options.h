@@ -1,34 +1,46 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * options.h - what the verbs share in reading their command lines: getopt_long with one message in memfold's own
- * words, and options that are sizes.
+ * options.h - what the verbs share of their command lines: --size, --unit, --json, --help and a file, in one reading
+ * with one message in memfold's own words; and the memory that they tell of.
  *
- *	static const struct option options[] = {{"size", required_argument, NULL, 's'}, ..., {NULL, 0, NULL, 0}};
+ *	static const struct option table[] = {{"touch", no_argument, NULL, 't'}, ..., OPTIONS_SHARED};
  *
- *	while ((c = options_next(argc, argv, options)) != OPTIONS_END)
- *		switch (c) { ... case OPTIONS_WRONG: return EXIT_UNABLE; }
+ *	if (!options_read(&r.shared, argc, argv, table, take_option, &r))
+ *		return EXIT_UNABLE;
+ *	if (r.shared.help)
+ *		return help();
  *
  * Long options only.  State: that of getopt (optind, optarg).
  */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
+#include "cli/description.h"
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { OPTIONS_END = -1, OPTIONS_WRONG = '?' };
+struct options_shared {
+	uint64_t size, unit;     /* of --size and --unit; else untouched                         */
+	bool has_size, has_unit; /* never both a file and one of these                            */
+	bool json, help;         /* help: nothing was read beyond it                              */
+	const char *file;        /* NULL: none was named                                         */
+};
 
-/* The `val` of the next option; OPTIONS_END; OPTIONS_WRONG after its message. */
-int options_next(int argc, char **argv, const struct option *options);
+/* The end of every table.  A verb's own options have a `val` other than these. */
+#define OPTIONS_SHARED                                                                              \
+	{"size", required_argument, NULL, 's'}, {"unit", required_argument, NULL, 'u'},             \
+	{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}
 
-/* At most one operand is left: the file.  *file is NULL when there is none.  false after a message: there are more. */
-bool options_file(int argc, char **argv, const char **file);
+/* Reads the whole command line; take() gets the verb's own options.  false after a message, take()'s too. */
+bool options_read(struct options_shared *shared, int argc, char **argv, const struct option *table,
+		  bool (*take)(void *ctx, int c, const char *value), void *ctx);
 
-/* The value of --name, a size.  false after a message. */
-bool options_size(const char *name, const char *value, uint64_t *bytes);
+/* What a file describes, for description_free().  page_shift: of a file that does not say.  false after a message. */
+bool options_describe_file(const char *file, unsigned page_shift, struct description *d);
 
-/* The value of --page-size.  false after a message. */
-bool options_page_size(const char *value, unsigned *page_shift);
+/* --size and --unit as a machine of one region, which is the caller's: not to be freed.  false after a message. */
+bool options_describe_range(unsigned page_shift, uint64_t size, uint64_t unit, struct description_region *region,
+			    struct description *d);
 
 #endif

@@ -13,17 +13,14 @@
 #include "cli/verbs.h"
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 struct request {
-	uint64_t size, unit; /* 0: not given                                  */
+	struct options_shared shared;
 	unsigned page_shift; /* 0: not given                                  */
 	uint64_t numerator, denominator;
 	enum mf_source source;
-	bool json, help;
-	const char *file;
 	struct description machine;
+	struct description_region range; /* the machine's only one, without a file       */
 };
 
 struct sum {
@@ -61,108 +58,61 @@ static int help(void)
 
 /* ---- The command line ----------------------------------------------------------------------------------- */
 
-static bool take_option(struct request *r, int c, const char *value)
+static bool take_option(void *ctx, int c, const char *value)
 {
+	struct request *r = ctx;
 	char message[MESSAGE_MAX];
 
 	switch (c) {
-	case 's':
-		return options_size("size", value, &r->size);
-	case 'u':
-		return options_size("unit", value, &r->unit);
 	case 'p':
-		return options_page_size(value, &r->page_shift);
+		if (size_parse_page(value, &r->page_shift, message, sizeof(message)) == 0)
+			return true;
+		message_error("--page-size: %s", message);
+		return false;
 	case 'f':
 		if (size_parse_share(value, &r->numerator, &r->denominator, message, sizeof(message)) == 0)
 			return true;
 		message_error("--split: %s", message);
 		return false;
-	case 'o':
+	default:
 		if (mf_source_by_name(value, &r->source) == 0 &&
 		    (r->source == MF_SOURCE_SELF || r->source == MF_SOURCE_RAM))
 			return true;
 		message_error("--source: %s is no source to plan for; use self or ram", message_quote(value));
-		return false;
-	case 'j':
-		return r->json = true;
-	case 'h':
-		return r->help = true;
-	default:
 		return false;
 	}
 }
 
 static bool read_options(struct request *r, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"size", required_argument, NULL, 's'},	     {"unit", required_argument, NULL, 'u'},
-		{"page-size", required_argument, NULL, 'p'}, {"split", required_argument, NULL, 'f'},
-		{"source", required_argument, NULL, 'o'},    {"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},	     {NULL, 0, NULL, 0},
+	static const struct option table[] = {
+		{"page-size", required_argument, NULL, 'p'},
+		{"split", required_argument, NULL, 'f'},
+		{"source", required_argument, NULL, 'o'},
+		OPTIONS_SHARED,
 	};
-	bool has_size = false, has_unit = false;
-	int c;
 
-	while ((c = options_next(argc, argv, options)) != OPTIONS_END) {
-		if (!take_option(r, c, optarg))
-			return false;
-		has_size |= c == 's';
-		has_unit |= c == 'u';
-		if (r->help)
-			return true;
-	}
-	if (!options_file(argc, argv, &r->file))
-		return false;
-	if (r->file && (has_size || has_unit)) {
-		message_error("%s: a file says all sizes; leave out %s or the file", message_quote(r->file),
-			      has_size ? "--size" : "--unit");
-		return false;
-	}
-	if (!r->page_shift && !r->file)
-		r->page_shift = 12;
-	if (!has_size)
-		r->size = MF_TIB;
-	if (!has_unit && !r->file)
-		r->unit = (uint64_t)1 << (2 * r->page_shift - 3);
-	return true;
+	return options_read(&r->shared, argc, argv, table, take_option, r);
 }
 
-/* --size and --unit as a machine of one region. */
 static bool describe_range(struct request *r)
 {
-	struct description_region *region;
-	char message[MESSAGE_MAX];
+	unsigned page_shift = r->page_shift ? r->page_shift : 12;
+	uint64_t size = r->shared.has_size ? r->shared.size : MF_TIB;
+	uint64_t unit = r->shared.has_unit ? r->shared.unit : (uint64_t)1 << (2 * page_shift - 3);
 
-	if (size_check_units(r->page_shift, r->size, r->unit, message, sizeof(message)) != 0) {
-		message_error("--%s", message);
-		return false;
-	}
-	region = calloc(1, sizeof(*region));
-	if (!region) {
-		message_error("not enough memory");
-		return false;
-	}
-	*region = (struct description_region){
-		.size_bytes = r->size, .unit_bytes = r->unit, .top = 2, .layout = MF_SCHEME_TIERED};
-	r->machine = (struct description){.page_shift = r->page_shift, .nr_regions = 1, .regions = region};
-	return true;
+	return options_describe_range(page_shift, size, unit, &r->range, &r->machine);
 }
 
-static bool describe_machine(struct request *r)
+static bool describe_file(struct request *r)
 {
-	char message[MESSAGE_MAX];
-
-	if (!r->file)
-		return describe_range(r);
-	if (description_read(r->file, r->page_shift ? r->page_shift : 12, &r->machine, message, sizeof(message)) != 0) {
-		message_error("%s", message);
+	if (!options_describe_file(r->shared.file, r->page_shift ? r->page_shift : 12, &r->machine))
 		return false;
-	}
-	if (r->page_shift && r->machine.page_shift != r->page_shift) {
-		message_error("--page-size: %s says another page_size; leave out one of them", message_quote(r->file));
-		return false;
-	}
-	return true;
+	if (!r->page_shift || r->machine.page_shift == r->page_shift)
+		return true;
+	message_error("--page-size: %s says another page_size; leave out one of them", message_quote(r->shared.file));
+	description_free(&r->machine);
+	return false;
 }
 
 /* ---- Sums ----------------------------------------------------------------------------------------------- */
@@ -328,15 +278,18 @@ int cmd_plan(int argc, char **argv)
 
 	if (!read_options(&r, argc, argv))
 		return EXIT_UNABLE;
-	if (r.help)
+	if (r.shared.help)
 		return help();
-	if (describe_machine(&r) && sum_up(&r, &sums)) {
-		if (r.json)
+	if (!(r.shared.file ? describe_file(&r) : describe_range(&r)))
+		return EXIT_UNABLE;
+	if (sum_up(&r, &sums)) {
+		if (r.shared.json)
 			print_json(&r, &sums);
 		else
 			print_table(&r, &sums);
 		code = EXIT_GOOD;
 	}
-	description_free(&r.machine);
+	if (r.shared.file)
+		description_free(&r.machine);
 	return code;
 }

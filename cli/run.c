@@ -20,13 +20,10 @@
 enum { ROWS_MAX = 8 };
 
 struct request {
-	uint64_t size, unit;
-	bool has_size, has_unit;
+	struct options_shared shared;
 	enum mf_layout layout[ROWS_MAX];
 	unsigned nr_layouts;
 	struct row_request row; /* what is common to all rows                                            */
-	bool json, help;
-	const char *file;
 };
 
 static int help(void)
@@ -101,51 +98,30 @@ static bool take_backing(struct request *r, const char *value)
 	return true;
 }
 
-static bool take_option(struct request *r, int c, const char *value)
+static bool take_option(void *ctx, int c, const char *value)
 {
+	struct request *r = ctx;
+
 	switch (c) {
-	case 's':
-		return r->has_size = options_size("size", value, &r->size);
-	case 'u':
-		return r->has_unit = options_size("unit", value, &r->unit);
 	case 'l':
 		return take_layouts(r, value);
 	case 'b':
 		return take_backing(r, value);
-	case 't':
-		return r->row.touch = true;
-	case 'j':
-		return r->json = true;
-	case 'h':
-		return r->help = true;
 	default:
-		return false;
+		return r->row.touch = true;
 	}
 }
 
 static bool read_options(struct request *r, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "size", required_argument, NULL, 's' },    { "unit", required_argument, NULL, 'u' },
-		{ "layout", required_argument, NULL, 'l' },  { "backing", required_argument, NULL, 'b' },
-		{ "touch", no_argument, NULL, 't' },	     { "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
+	static const struct option table[] = {
+		{ "layout", required_argument, NULL, 'l' },
+		{ "backing", required_argument, NULL, 'b' },
+		{ "touch", no_argument, NULL, 't' },
+		OPTIONS_SHARED,
 	};
-	int c;
 
-	while ((c = options_next(argc, argv, options)) != OPTIONS_END) {
-		if (!take_option(r, c, optarg))
-			return false;
-		if (r->help)
-			return true;
-	}
-	if (!options_file(argc, argv, &r->file))
-		return false;
-	if (!r->file || !(r->has_size || r->has_unit))
-		return true;
-	message_error("%s: a file says all sizes; leave out %s or the file", message_quote(r->file),
-		      r->has_size ? "--size" : "--unit");
-	return false;
+	return options_read(&r->shared, argc, argv, table, take_option, r);
 }
 
 /* ---- Rows ------------------------------------------------------------------------------------------------- */
@@ -160,18 +136,9 @@ static unsigned host_page_shift(void)
 	return mf_log2((uint64_t)sysconf(_SC_PAGESIZE));
 }
 
-/* A machine of one region. */
 static bool describe_range(uint64_t size, uint64_t unit, struct description_region *region, struct description *d)
 {
-	char message[MESSAGE_MAX];
-
-	if (size_check_units(host_page_shift(), size, unit, message, sizeof(message)) != 0) {
-		message_error("--%s", message);
-		return false;
-	}
-	*region = (struct description_region){ .size_bytes = size, .unit_bytes = unit, .top = 2, .layout = MF_SCHEME_TIERED };
-	*d = (struct description){ .page_shift = host_page_shift(), .nr_regions = 1, .regions = region };
-	return true;
+	return options_describe_range(host_page_shift(), size, unit, region, d);
 }
 
 static bool run_row(const struct request *r, const struct description *d, enum mf_layout layout, bool as_described,
@@ -217,8 +184,8 @@ static bool is_runnable(const char *file, const struct description *d)
 
 		if (layout == MF_SCHEME_FLAT || layout == MF_SCHEME_TIERED)
 			continue;
-		message_error("%s: regions[%u].layout: \"%s\" can be planned, but not run yet; use \"flat\" or \"tiered\"",
-			      file, i, mf_scheme_name(layout));
+		message_error("%s: regions[%u].layout: \"%s\" can be planned, but not run yet; "
+			      "use \"flat\" or \"tiered\"", file, i, mf_scheme_name(layout));
 		return false;
 	}
 	return true;
@@ -240,15 +207,12 @@ static void take_both_layouts(struct request *r)
 
 static bool run_file(struct request *r, struct rows *rows)
 {
-	char message[MESSAGE_MAX];
 	struct description d;
 	bool good;
 
-	if (description_read(r->file, host_page_shift(), &d, message, sizeof(message)) != 0) {
-		message_error("%s", message);
+	if (!options_describe_file(r->shared.file, host_page_shift(), &d))
 		return false;
-	}
-	good = is_runnable(r->file, &d);
+	good = is_runnable(r->shared.file, &d);
 	if (good && has_layouts(&d) && r->nr_layouts == 0) {
 		good = run_row(r, &d, MF_LAYOUT_TIERED, true, rows);
 	} else if (good) {
@@ -269,14 +233,14 @@ static uint64_t default_size(uint64_t unit)
 
 static bool run_range(struct request *r, struct rows *rows)
 {
-	uint64_t unit = r->has_unit ? r->unit : 2 * MF_MIB;
+	uint64_t unit = r->shared.has_unit ? r->shared.unit : 2 * MF_MIB;
 	struct description_region region;
 	struct description d;
 
 	if (r->nr_layouts == 0)
 		take_both_layouts(r);
-	if (r->has_size)
-		return describe_range(r->size, unit, &region, &d) && run_layouts(r, &d, rows);
+	if (r->shared.has_size)
+		return describe_range(r->shared.size, unit, &region, &d) && run_layouts(r, &d, rows);
 	if (!describe_range(mf_is_power_of_two(unit) ? default_size(unit) : unit, unit, &region, &d) ||
 	    !run_layouts(r, &d, rows))
 		return false;
@@ -311,9 +275,10 @@ static void add_line(struct libscols_table *table, const struct row *row)
 	snprintf(text[5], SIZE_TEXT_MAX, "%.3f ms", (double)row->bring_up_ns / 1e6);
 	snprintf(text[6], SIZE_TEXT_MAX, "%.1f ns", row->pin_unpin_ns);
 	output_line(table,
-		    (const char *const[]){ row->name, text[0], row->unit_bytes ? text[1] : "several", ok ? text[2] : NULL,
-					   ok ? text[3] : NULL, ok ? text[4] : NULL, ok ? text[5] : NULL,
-					   ok ? text[6] : NULL, ok ? row->laws : status_name(row->status) },
+		    (const char *const[]){ row->name, text[0], row->unit_bytes ? text[1] : "several",
+					   ok ? text[2] : NULL, ok ? text[3] : NULL, ok ? text[4] : NULL,
+					   ok ? text[5] : NULL, ok ? text[6] : NULL,
+					   ok ? row->laws : status_name(row->status) },
 		    9);
 }
 
@@ -390,12 +355,12 @@ int cmd_run(int argc, char **argv)
 
 	if (!read_options(&r, argc, argv))
 		return EXIT_UNABLE;
-	if (r.help)
+	if (r.shared.help)
 		return help();
 	r.row.progress = isatty(STDERR_FILENO) == 1;
-	if (!(r.file ? run_file(&r, &rows) : run_range(&r, &rows)))
+	if (!(r.shared.file ? run_file(&r, &rows) : run_range(&r, &rows)))
 		return EXIT_UNABLE;
-	if (r.json)
+	if (r.shared.json)
 		print_json(&rows);
 	else
 		print_table(&rows);

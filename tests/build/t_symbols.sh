@@ -3,19 +3,7 @@
 #
 # What the objects define and need: the shared library exports mf_* and nothing else, and the core needs nothing of a C
 # library, in release and debug.  MF_BUILD is the build folder.
-: "${MF_BUILD:=build}"
-nr=0
-
-# report WHAT WRONG: passes when WRONG, the symbols that should not be there, is empty.
-report() {
-	nr=$((nr + 1))
-	if [ -z "$2" ]; then
-		echo "ok $nr - $1"
-	else
-		echo "not ok $nr - $1"
-		printf '%s\n' "$2" | sed 's/^/# /'
-	fi
-}
+. "$(dirname "$0")/../lib/tap.sh"
 
 # The objects of one flavour that come from sources of the core.
 core_objects() {
@@ -44,8 +32,8 @@ exported() {
 }
 
 for flavour in release debug; do
-	report "core_needs_no_c_library_in_$flavour" "$(needed_outside $flavour 2>&1)"
+	nothing "core_needs_no_c_library_in_$flavour" "$(needed_outside $flavour 2>&1)"
 done
-report library_exports_mf_names_only "$(exported 2>&1 | grep -v -e '^mf_' -e '^MEMFOLD_0$')"
-report library_exports_something "$(exported | grep -q '^mf_' || echo 'no function at all')"
+nothing library_exports_mf_names_only "$(exported 2>&1 | grep -v -e '^mf_' -e '^MEMFOLD_0$')"
+nothing library_exports_something "$(exported | grep -q '^mf_' || echo 'no function at all')"
 echo "1..$nr"

@@ -3,29 +3,8 @@
 #
 # What memfold says to input that it cannot use: exit code 2, nothing on standard output, one line on standard error
 # that names the place and what would be right.  MF_BUILD is the build folder.
-: "${MF_BUILD:=build}"
-memfold=$MF_BUILD/memfold
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
+. "$(dirname "$0")/../lib/command.sh"
 file=$folder/machine.json
-nr=0
-
-# refused SAYS ARGUMENT...: the message starts with "memfold: " and contains the fixed text SAYS.
-refused() {
-	says=$1
-	shift
-	nr=$((nr + 1))
-	"$memfold" "$@" >"$folder/out" 2>"$folder/error" </dev/null
-	got=$?
-	if [ "$got" -eq 2 ] && [ ! -s "$folder/out" ] && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
-		grep -q '^memfold: ' "$folder/error" && grep -qF -- "$says" "$folder/error"; then
-		echo "ok $nr - $says"
-	else
-		echo "not ok $nr - $says"
-		echo "# exit code $got: memfold $*" | tr '\n\033' '??'
-		sed 's/^/# /' "$folder/out" "$folder/error"
-	fi
-}
 
 # file_refused SAYS: the description in $file.
 file_refused() {
@@ -76,13 +55,8 @@ refused "$folder: Is a directory" plan "$folder"
 mkfifo "$folder/pipe"
 refused 'pipe: a device or a named pipe; a regular JSON file is needed' plan "$folder/pipe"
 refused '/dev/null: a device or a named pipe; a regular JSON file is needed' plan /dev/null
-nr=$((nr + 1))
-if cat "$file" | "$memfold" plan /dev/stdin >"$folder/out" 2>"$folder/error" && [ -s "$folder/out" ]; then
-	echo "ok $nr - what another program writes to standard input is read"
-else
-	echo "not ok $nr - what another program writes to standard input is read"
-	sed 's/^/# /' "$folder/error"
-fi
+check 'what another program writes to standard input is read' sh -c '
+	cat "$2" | "$1" plan /dev/stdin >"$3/out" && [ -s "$3/out" ]' sh "$memfold" "$file" "$folder"
 refused 'two?lines: No such file' plan "two
 lines"
 : >"$file"

@@ -3,24 +3,7 @@
 #
 # memfold plan: its figures, its two forms of output, and what it does when it cannot print.  MF_BUILD is the build
 # folder.
-: "${MF_BUILD:=build}"
-memfold=$MF_BUILD/memfold
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-nr=0
-
-# check WHAT COMMAND...: ok when the command succeeds.
-check() {
-	what=$1
-	shift
-	nr=$((nr + 1))
-	if "$@" >"$folder/said" 2>&1; then
-		echo "ok $nr - $what"
-	else
-		echo "not ok $nr - $what"
-		sed 's/^/# /' "$folder/said"
-	fi
-}
+. "$(dirname "$0")/../lib/command.sh"
 
 # figures EXPRESSION OPTION...: the Perl expression holds, given $plan (the JSON document) and %s (schemes by name).
 figures() {
@@ -37,19 +20,6 @@ figures() {
 		exit 1' "$expression" <"$folder/json" || {
 		cat "$folder/json"
 		return 1
-	}
-}
-
-# code EXPECTED COMMAND...: its exit code; standard error stays in $folder/error.
-code() {
-	expected=$1
-	shift
-	"$@" >"$folder/out" 2>"$folder/error"
-	got=$?
-	[ "$got" -eq "$expected" ] || {
-		echo "exit code $got"
-		cat "$folder/error"
-		false
 	}
 }
 

@@ -8,9 +8,7 @@
 if [ -z "${MF_UNSHARED:-}" ] && unshare -m true 2>/dev/null; then
 	MF_UNSHARED=1 exec unshare -m sh "$0" "$@"
 fi
-: "${MF_BUILD:=build}" "${CC:=gcc}"
-memfold=$MF_BUILD/memfold
-folder=$(mktemp -d) || exit 1
+. "$(dirname "$0")/../lib/command.sh"
 mounted=
 clean_up() {
 	[ -z "$mounted" ] || umount "$mounted"
@@ -18,38 +16,6 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
-nr=0
-
-# check WHAT COMMAND...: ok when the command succeeds.
-check() {
-	what=$1
-	shift
-	nr=$((nr + 1))
-	if "$@" >"$folder/said" 2>&1; then
-		echo "ok $nr - $what"
-	else
-		echo "not ok $nr - $what"
-		sed 's/^/# /' "$folder/said"
-	fi
-}
-
-skip() {
-	nr=$((nr + 1))
-	echo "ok $nr - $1 # SKIP $2"
-}
-
-# code EXPECTED COMMAND...: its exit code; what it printed stays in $folder/out and $folder/error.
-code() {
-	expected=$1
-	shift
-	"$@" >"$folder/out" 2>"$folder/error" </dev/null
-	got=$?
-	[ "$got" -eq "$expected" ] || {
-		echo "exit code $got, not $expected"
-		cat "$folder/out" "$folder/error"
-		false
-	}
-}
 
 # holds EXPRESSION: true of $run, the JSON document in $folder/out, and of @row, its rows.  What every document has to
 # be like is looked at first: the keys, their types, and values that cannot be otherwise.
@@ -109,20 +75,6 @@ unable() {
 	shift
 	code 2 "$memfold" run --json "$@" && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
 		holds "!grep { \$_->{status} ne 'unable' } @row" && holds "\$row[0]{why} =~ /$why/"
-}
-
-# refused SAYS ARGUMENT...: exit code 2, nothing on standard output, one line on standard error that contains SAYS.
-refused() {
-	says=$1
-	shift
-	nr=$((nr + 1))
-	if code 2 "$memfold" "$@" >"$folder/said" && [ ! -s "$folder/out" ] && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
-		grep -q '^memfold: ' "$folder/error" && grep -qF -- "$says" "$folder/error"; then
-		echo "ok $nr - $says"
-	else
-		echo "not ok $nr - $says"
-		cat "$folder/said" "$folder/out" "$folder/error" | sed 's/^/# /'
-	fi
 }
 
 # ---- Rows ----

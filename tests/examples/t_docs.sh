@@ -3,18 +3,7 @@
 #
 # The documents name what is there: every public function has a manual page, every page a name and a purpose, and every
 # file that docs/ and README.md name exists.
-nr=0
-
-# report WHAT WRONG: passes when WRONG, the list of what is missing, is empty.
-report() {
-	nr=$((nr + 1))
-	if [ -z "$2" ]; then
-		echo "ok $nr - $1"
-	else
-		echo "not ok $nr - $1"
-		printf '%s\n' "$2" | sed 's/^/# missing: /'
-	fi
-}
+. "$(dirname "$0")/../lib/tap.sh"
 
 # Functions of the public headers: mf_ names before a parenthesis, where a declaration starts.
 public_functions() {
@@ -51,8 +40,8 @@ files_named_but_absent() {
 	done
 }
 
-report manuals_cover_every_function "$(functions_without_page)"
-report manuals_have_a_purpose "$(pages_without_purpose)"
-report documents_name_files_that_exist "$(files_named_but_absent)"
-report headers_have_functions "$([ "$(public_functions | wc -l)" -gt 100 ] || echo 'the functions of the headers')"
+nothing manuals_cover_every_function "$(functions_without_page)"
+nothing manuals_have_a_purpose "$(pages_without_purpose)"
+nothing documents_name_files_that_exist "$(files_named_but_absent)"
+nothing headers_have_functions "$([ "$(public_functions | wc -l)" -gt 100 ] || echo 'the headers have few functions')"
 echo "1..$nr"

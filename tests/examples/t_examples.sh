@@ -3,68 +3,50 @@
 #
 # The examples do what they say and find nothing wrong; they, and the program in README.md, need the public headers and
 # the shared library only.  MF_BUILD is the build folder.
-: "${MF_BUILD:=build}" "${CC:=gcc}"
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-nr=0
-
-# try WHAT COMMAND...: passes when the command succeeds; shows what it said when it does not.
-try() {
-	nr=$((nr + 1))
-	what=$1
-	shift
-	if output=$("$@" 2>&1); then
-		echo "ok $nr - $what"
-	else
-		echo "not ok $nr - $what"
-		printf '%s\n' "$output" | sed 's/^/# /'
-	fi
-}
+. "$(dirname "$0")/../lib/tap.sh"
 
 # shows PATTERN COMMAND...: the command succeeds and its output has a line with the pattern.
 shows() {
 	pattern=$1
 	shift
-	"$@" > "$work/output" 2>&1 && grep -q "$pattern" "$work/output" && return
-	cat "$work/output"
+	"$@" > "$folder/output" 2>&1 && grep -q "$pattern" "$folder/output" && return
+	cat "$folder/output"
 	return 1
 }
 
-# exits CODE COMMAND...: the command ends with this code and says something on standard error only.
-exits() {
-	code=$1
-	shift
-	"$@" > "$work/output" 2> "$work/error"
-	[ $? -eq "$code" ] && [ -s "$work/error" ] && [ ! -s "$work/output" ] && return
-	cat "$work/output" "$work/error"
+# refuses COMMAND...: the command ends with exit code 2 and says something on standard error only.
+refuses() {
+	code 2 "$@" || return 1
+	[ -s "$folder/error" ] && [ ! -s "$folder/out" ] && return
+	cat "$folder/out" "$folder/error"
 	return 1
 }
 
 # As a user compiles: strictly, and with nothing of the source tree but the public headers.
 build_outside() {
-	cp -r include "$work" && (cd "$work" && $CC -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Iinclude -o "$1" "$2" \
-		"$shared" -Wl,-rpath,"${shared%/*}")
+	cp -r include "$folder" && (cd "$folder" && $CC -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Iinclude \
+		-o "$1" "$2" "$shared" -Wl,-rpath,"${shared%/*}")
 }
 
 readme_program() {
-	sed -n '/^```c$/,/^```$/p' README.md | grep -v '^```' > "$work/readme.c" && [ -s "$work/readme.c" ] &&
+	sed -n '/^```c$/,/^```$/p' README.md | grep -v '^```' > "$folder/readme.c" && [ -s "$folder/readme.c" ] &&
 		build_outside readme readme.c
 }
 
 shared=$(cd "$MF_BUILD" && pwd)/libmemfold.so.0
 
-try buffer_pool_finds_nothing_wrong shows '^laws  *held$' "$MF_BUILD/examples/buffer_pool"
-try buffer_pool_evicts_and_writes_back shows '[1-9][0-9]* evictions, [1-9][0-9]* pages written' \
+check buffer_pool_finds_nothing_wrong shows '^laws  *held$' "$MF_BUILD/examples/buffer_pool"
+check buffer_pool_evicts_and_writes_back shows '[1-9][0-9]* evictions, [1-9][0-9]* pages written' \
 	"$MF_BUILD/examples/buffer_pool"
-try guest_memory_finds_nothing_wrong shows '^laws held$' "$MF_BUILD/examples/guest_memory"
-try guest_memory_takes_any_size shows 'guest of 1024 GiB' "$MF_BUILD/examples/guest_memory" 1024
-try guest_memory_refuses_nonsense exits 2 "$MF_BUILD/examples/guest_memory" 2x
-try guest_memory_refuses_too_little exits 2 "$MF_BUILD/examples/guest_memory" 1
+check guest_memory_finds_nothing_wrong shows '^laws held$' "$MF_BUILD/examples/guest_memory"
+check guest_memory_takes_any_size shows 'guest of 1024 GiB' "$MF_BUILD/examples/guest_memory" 1024
+check guest_memory_refuses_nonsense refuses "$MF_BUILD/examples/guest_memory" 2x
+check guest_memory_refuses_too_little refuses "$MF_BUILD/examples/guest_memory" 1
 for source in examples/*.c; do
-	cp "$source" "$work"
+	cp "$source" "$folder"
 	name=$(basename "$source" .c)
-	try "${name}_needs_public_headers_only" build_outside "$name" "$name.c"
+	check "${name}_needs_public_headers_only" build_outside "$name" "$name.c"
 done
-try readme_program_compiles readme_program
-try readme_program_runs shows . "$work/readme"
+check readme_program_compiles readme_program
+check readme_program_runs shows . "$folder/readme"
 echo "1..$nr"

@@ -135,7 +135,8 @@ bool operations_add_region(struct operations *ops, const struct mf_region_config
 
 	if (err != expected && !(ops->may_lack_ram && err == -MF_ENOMEM && !expected))
 		return oracle_fail(&ops->oracle, "mf_region_add(%llu, %llu) gave %d; %d was expected",
-				   (unsigned long long)config->start_pfn, (unsigned long long)config->end_pfn, err, expected);
+				   (unsigned long long)config->start_pfn, (unsigned long long)config->end_pfn, err,
+				   expected);
 	operations_end(ops, err);
 	if (!err) {
 		oracle_region_added(&ops->oracle, id, config);
@@ -169,7 +170,7 @@ static void region_add(struct operations *ops)
 
 	if (present < ops->frames_max / 4 * 3)
 		size = 3;
-	nr = size == 0 ? choose(ops, 64) : size < 3 ? choose(ops, (uint64_t)40 << g->step) : choose(ops, ops->oracle.span / 3);
+	nr = choose(ops, size == 0 ? 64 : size < 3 ? (uint64_t)40 << g->step : ops->oracle.span / 3);
 	unit = (mf_pfn_t)1 << (align == 0 ? 0 : align == 1 ? g->shift[1] : align == 2 ? g->shift[g->top] : 3);
 	start = mf_round_down(start, unit);
 	for (unsigned i = 0; i < 8 && oracle_overlaps(&ops->oracle, start, start + nr); i++)
@@ -287,6 +288,19 @@ static void run(struct operations *ops, enum operation what)
 		break;
 	case OP_SWEEP:
 		sweep(ops);
+		break;
+	case OP_GET:
+	case OP_TRY_GET:
+	case OP_TRY_GET_TIER:
+	case OP_PIN:
+	case OP_TRY_PIN:
+	case OP_MAP:
+	case OP_UNMAP:
+		operations_run_hold(ops, what);
+		break;
+	case OP_SPLIT:
+	case OP_MERGE:
+		operations_run_split(ops, what);
 		break;
 	default:
 		operations_run_folio(ops, what);

@@ -6,7 +6,9 @@
  * (tests/fuzz).  Owns the oracle, counters and the last operations; the machine and the map are the caller's.
  *
  *   operations.c         the dispatcher, history, regions, folding, the end of a run
- *   operations_folio.c   folios: allocate, reference, pin, map, freeze, split, merge
+ *   operations_folio.c   folios: allocate, drop, freeze, mark, iterate
+ *   operations_hold.c    folios: reference, pin, map
+ *   operations_split.c   folios: split, merge
  */
 #ifndef TESTS_LIB_OPERATIONS_H
 #define TESTS_LIB_OPERATIONS_H
@@ -35,8 +37,9 @@ struct byte_choices {
 void byte_choices_init(struct byte_choices *bytes, const uint8_t *data, size_t size);
 
 enum operation {
-	OP_ALLOC, OP_PUT, OP_GET, OP_TRY_GET, OP_TRY_GET_TIER, OP_PIN, OP_TRY_PIN, OP_MAP, OP_UNMAP, OP_FREEZE, OP_UNFREEZE,
-	OP_MARK, OP_SPLIT, OP_MERGE, OP_SWEEP, OP_FOLD, OP_DRAIN, OP_REGION_ADD, OP_REGION_REMOVE, OP_NEXT, NR_OPERATIONS,
+	OP_ALLOC, OP_PUT, OP_GET, OP_TRY_GET, OP_TRY_GET_TIER, OP_PIN, OP_TRY_PIN, OP_MAP, OP_UNMAP, OP_FREEZE,
+	OP_UNFREEZE, OP_MARK, OP_SPLIT, OP_MERGE, OP_SWEEP, OP_FOLD, OP_DRAIN, OP_REGION_ADD, OP_REGION_REMOVE, OP_NEXT,
+	NR_OPERATIONS,
 };
 
 struct operations_history {
@@ -83,7 +86,7 @@ bool operations_free_all(struct operations *ops);
 /* Calls line() for each of the last operations, oldest first. */
 void operations_print(const struct operations *ops, void (*line)(const char *text));
 
-/* ---- For the two files ----------------------------------------------------------------------------------------- */
+/* ---- For the files above ----------------------------------------------------------------------------------------- */
 
 static inline uint64_t choose(struct operations *ops, uint64_t below)
 {
@@ -97,11 +100,25 @@ void operations_end(struct operations *ops, int64_t result);
 /* A frame of memory, or, rarely, any frame of the span. */
 mf_pfn_t operations_any_pfn(struct operations *ops);
 
+/*
+ * A folio in use, or 0: one of all, however small, or the one around any frame, mostly a large one.  The second
+ * form tries to find one with a quality.
+ */
+uint32_t operations_any_folio(struct operations *ops);
+uint32_t operations_any_folio_that(struct operations *ops, bool (*fits)(const struct oracle_folio *f));
+
+static inline bool is_held(const struct oracle_folio *f)
+{
+	return f->refs > 0;
+}
+
 /* One holder less; the last one frees, unless an owner keeps it.  The number may be gone afterwards. */
 void operations_drop(struct operations *ops, uint32_t number);
 /* Drops all of them, maps too, and frees it though an owner may keep it. */
 void operations_drop_all(struct operations *ops, uint32_t number);
-/* Runs an operation on folios. */
+/* Runs one of the operations that the file is for. */
 void operations_run_folio(struct operations *ops, enum operation what);
+void operations_run_hold(struct operations *ops, enum operation what);
+void operations_run_split(struct operations *ops, enum operation what);
 
 #endif

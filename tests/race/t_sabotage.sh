@@ -5,40 +5,38 @@
 # that source in place of the library's, and must fail (by a check, a panic or a hang).  Where the window is a few
 # instructions wide, a yield is put into it first; with the yield alone the program must pass.  MF_BUILD is the build
 # folder.
-: "${MF_BUILD:=build}" "${CC:=gcc}"
+. "$(dirname "$0")/../lib/tap.sh"
 debug=$MF_BUILD/debug
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-nr=0
 
-say() {
-	nr=$((nr + 1))
-	echo "$1 $nr - $2"
+# The objects of a program: test_x, and x_* beside it.
+objects_of() {
+	for source in "tests/race/$1.c" "tests/race/${1#test_}"_*.c; do
+		case $source in
+		*_child.c | *'*'*) ;;
+		*) echo "$debug/${source%.c}.o" ;;
+		esac
+	done
 }
 
 # build PROGRAM SOURCE SED-SCRIPT: 99 when the script changed nothing or the result does not link.
 build() {
-	sed "$3" "$2" >"$work/changed.c"
-	cmp -s "$2" "$work/changed.c" && return 99
-	rm -f "$work/changed.o" "$work/output"
-	$CC -std=c11 -O1 -g -DMF_DEBUG -ffreestanding -fPIC -Iinclude -I. -c -o "$work/changed.o" "$work/changed.c" ||
-		return 99
-	$CC -pthread -o "$work/program" "$debug/tests/race/$1.o" "$work/changed.o" "$debug"/tests/lib/*.o \
+	sed "$3" "$2" >"$folder/changed.c"
+	cmp -s "$2" "$folder/changed.c" && return 99
+	rm -f "$folder/changed.o" "$folder/output"
+	$CC -std=c11 -O1 -g -DMF_DEBUG -ffreestanding -fPIC -Iinclude -I. -c -o "$folder/changed.o" \
+		"$folder/changed.c" || return 99
+	$CC -pthread -o "$folder/program" $(objects_of "$1") "$folder/changed.o" "$debug"/tests/lib/*.o \
 		"$debug/libmemfold.a" || return 99
 }
 
 # run OPERATIONS SEED [TEST]: the exit code of what was built last.
 run() {
-	MF_OPS=$1 MF_SEED=$2 timeout -k 1 120 "$work/program" ${3:+"$3"} >"$work/output" 2>&1
+	MF_OPS=$1 MF_SEED=$2 timeout -k 1 120 "$folder/program" ${3:+"$3"} >"$folder/output" 2>&1
 }
 
 passes() {
-	if build "$2" "$3" "$4" && run 20000 1 "$5"; then
-		say ok "$1"
-	else
-		say 'not ok' "$1"
-		[ ! -f "$work/output" ] || sed 's/^/# /' "$work/output"
-	fi
+	build "$2" "$3" "$4" && run 20000 1 "$5"
+	report $? "$1" "$folder/output"
 }
 
 # A race may be lost once; it is not lost with one seed after the other and ever more operations.
@@ -48,12 +46,12 @@ is_caught() {
 	if build "$2" "$3" "$4"; then
 		for seed in 1 2 3 4 5 6 7 8; do
 			if ! run $((seed * 20000)) $seed "$test"; then
-				say ok "$name"
+				report 0 "$name"
 				return
 			fi
 		done
 	fi
-	say 'not ok' "$name"
+	report 1 "$name"
 }
 
 no_quiesce='/^void mf_quiesce/,/^}/s/now = .*/return;/'

@@ -12,11 +12,10 @@ for tool in spin gcc; do
 		exit 0
 	fi
 done
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. "$here/../lib/tap.sh"
 
 # run NR MODEL [FLAG...]: one search in a folder of its own; its last line is the outcome.
-cat > "$work/run" <<'RUN'
+cat > "$folder/run" <<'RUN'
 cd "$1" && mkdir "$3" && cd "$3" || exit 1
 model=$2/$4.pml
 shift 4
@@ -41,27 +40,17 @@ rm -f pan pan.*
 RUN
 
 # NR|RUN|FUNCTION|OUTCOME, from the tables.
-sed -n 's/^| `\([a-z][^`]*\)` | `\([^`]*\)` | \([^ ]*\) | .*/\1|\2|\3/p' "$here/README.md" | nl -w1 '-s|' > "$work/rows"
-while IFS='|' read -r nr run rest; do
-	echo "$nr $run"
-done < "$work/rows" | xargs -P2 -I{} sh -c "set -- {}; sh '$work/run' '$work' '$here' \"\$@\""
-
-nr=0
-report() {
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr - $2"
-	else
-		echo "not ok $nr - $2"
-	fi
-}
+sed -n 's/^| `\([a-z][^`]*\)` | `\([^`]*\)` | \([^ ]*\) | .*/\1|\2|\3/p' "$here/README.md" |
+	nl -w1 '-s|' > "$folder/rows"
+while IFS='|' read -r row run rest; do
+	echo "$row $run"
+done < "$folder/rows" | xargs -P2 -I{} sh -c "set -- {}; sh '$folder/run' '$folder' '$here' \"\$@\""
 
 while IFS='|' read -r row run function expected; do
-	found=$(tail -n 1 "$work/$row/output")
+	found=$(tail -n 1 "$folder/$row/output")
 	[ "$found" = "$expected" ]
-	report $? "spin_$(echo "$run" | tr ' =' '__')_$expected"
-	[ "$found" = "$expected" ] || sed 's/^/# /' "$work/$row/output"
-done < "$work/rows"
+	report $? "spin_$(echo "$run" | tr ' =' '__')_$expected" "$folder/$row/output"
+done < "$folder/rows"
 
 # Every flag of a model is in a table.
 missing=
@@ -69,22 +58,18 @@ for model in "$here"/*.pml; do
 	name=$(basename "$model" .pml)
 	flags=$(grep '^#' "$model" | grep -o -e 'ifn*def [A-Z_]*' -e 'defined([A-Z_]*)' | grep -o '[A-Z][A-Z_]*' | sort -u)
 	for flag in $flags; do
-		cut -d'|' -f2 "$work/rows" | grep -q "^$name.* $flag\(=\| \|\$\)" || missing="$missing $name:$flag"
+		cut -d'|' -f2 "$folder/rows" | grep -q "^$name.* $flag\(=\| \|\$\)" || missing="$missing $name:$flag"
 	done
 done
-[ -z "$missing" ]
-report $? spin_every_flag_is_in_a_table
-[ -z "$missing" ] || echo "# not in README.md:$missing"
+nothing spin_every_flag_is_in_a_table "${missing:+not in README.md:$missing}"
 
 # Every function that a table or a step names is one of the C sources.
 missing=
-functions=$(cut -d'|' -f3 "$work/rows"
+functions=$(cut -d'|' -f3 "$folder/rows"
 	grep -v 'define STEP' "$here"/*.pml | grep -o 'STEP([a-z_]*' | cut -d'(' -f2 | sort -u)
 for function in $functions; do
 	grep -rqs "[ *]$function(" "$root/core" "$root/include" || missing="$missing $function"
 done
-[ -z "$missing" ]
-report $? spin_every_function_exists
-[ -z "$missing" ] || echo "# in no C source:$missing"
+nothing spin_every_function_exists "${missing:+in no C source:$missing}"
 
 echo "1..$nr"
