@@ -90,6 +90,23 @@ void pool_claim(struct mf_zone *zone, struct mf_bag *bag, unsigned nr, enum pool
 	}
 }
 
+void pool_put_locked(struct mf_zone *zone, struct mf_page *page)
+{
+	mf_pfn_t pfn = mf_page_to_pfn(zone->map, page);
+	struct mf_page *block = zone_parent(zone, 0, pfn);
+
+	/* The slot with the block's record is being copied: whoever moves it takes the frame when that is done. */
+	if (mf_page_word(block) & MF_FLAG_CHANGING) {
+		mf_list_push_back(&zone->move->parked, &page->list);
+		return;
+	}
+	page->mapping = 0;
+	page->index = 0;
+	map_set_word(page, map_word_as(mf_page_word(page), MF_KIND_FREE));
+	block->nr_map--;
+	zone_insert(zone, 0, pfn, 0);
+}
+
 void pool_put(struct mf_map *map, unsigned node, mf_pfn_t pfn)
 {
 	struct mf_page *page = pool_record(map, pfn);
@@ -101,11 +118,7 @@ void pool_put(struct mf_map *map, unsigned node, mf_pfn_t pfn)
 	}
 	zone = zone_of_word(map, mf_page_word(page));
 	zone_lock(zone);
-	page->mapping = 0;
-	page->index = 0;
-	map_set_word(page, map_word_as(mf_page_word(page), MF_KIND_FREE));
-	zone_parent(zone, 0, pfn)->nr_map--;
-	zone_insert(zone, 0, pfn, 0);
+	pool_put_locked(zone, page);
 	zone_unlock(zone);
 }
 

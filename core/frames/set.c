@@ -6,10 +6,10 @@
  * circles. Which of them fold is decided for all at once, before anything moves:
  *
  *   chosen    set-aside blocks without users, and top blocks whose children are all free or chosen,
- *   less      set-aside blocks with a slot of a block that is not chosen (such slots never move),
- *   less      those whose surviving tables find no other frame;          to a fixpoint.
+ *   less      set-aside blocks with a slot of a block that has users (such slots never move),
+ *   less      those whose surviving tables and slots find no other frame; to a fixpoint.
  *
- * Then, for the whole set: tables that outlive it move out; parents whole; one quiesce; every entry switched; one
+ * Then, for the whole set: what outlives it moves out (move.c); parents whole; one quiesce; every entry switched; one
  * flush; frames outside the set released.  map->table_lock is held from the decision to the flush, so no link
  * overtakes us.
  *
@@ -18,7 +18,7 @@
  */
 #include "core/frames/zone.h"
 
-/* Frames for tables that move: so many from RAM when the pool has none, so many at all. */
+/* Frames for what moves: so many from RAM when the pool has none, so many at all. */
 enum { SET_RAM_MAX = 16, SET_MOVES_MAX = MF_BAG_MAX };
 
 struct set {
@@ -28,7 +28,8 @@ struct set {
 	struct mf_list blocks; /* chosen set-aside blocks, off zone->set_aside                                 */
 	struct mf_list later;  /* records of map frames outside the set, to be released after the flush        */
 	enum fold_effort effort;
-	struct mf_bag spare;   /* frames for tables that move: RAM first, then the pool's on top               */
+	struct mf_bag spare;   /* frames for what moves: RAM first, then the pool's on top                     */
+	struct move move;      /* top blocks that stay and have a slot in the set                              */
 	struct mf_bag dead;    /* RAM frames to be released after the flush                                   */
 	uint64_t nr;
 };
@@ -73,6 +74,12 @@ static bool in_set(const struct mf_map *map, mf_pfn_t pfn)
 				  is_chosen(map_record(map, 1, pfn)));
 }
 
+/* RAM may lie beyond the span, where no record is. */
+bool set_holds_frame(const struct mf_map *map, mf_pfn_t pfn)
+{
+	return pfn < map->geo.span && in_set(map, pfn);
+}
+
 static unsigned window_tier(const struct mf_map *map, uintptr_t address)
 {
 	return mf_page_tier(map, (const struct mf_page *)address);
@@ -91,6 +98,25 @@ static bool slot_dies(void *ctx, uintptr_t address)
 }
 
 /* ---- The claims of a set-aside block --------------------------------------------------------------------------- */
+
+/* Every child is free or a set-aside block without users: as counted for this decision. */
+static bool top_is_idle(const struct mf_page *top)
+{
+	return top->nr_free + top->private_data == top->capacity;
+}
+
+/* One that is on its way on split_top or off it was not counted; it has no free child. */
+static bool top_may_move(const struct mf_page *top)
+{
+	return top->nr_free > 0 && top_is_idle(top);
+}
+
+/* Not of tier 0: those are in the block itself, or it was divided in use and folds by itself when it is not. */
+static bool slot_may_move(const struct mf_map *map, uintptr_t slot)
+{
+	return zone_folds_in_sets(map, window_tier(map, slot) + 1) &&
+	       top_may_move(top_of(map, mf_page_to_pfn(map, (const struct mf_page *)slot)));
+}
 
 enum claim { CLAIM_NONE, CLAIM_DIES, CLAIM_MOVES, CLAIM_PINS };
 
@@ -111,7 +137,9 @@ static enum claim claim_of_slot(const struct mf_map *map, const struct mf_page *
 
 	if (t.background || t.pfn != pfn)
 		return CLAIM_PINS;
-	return slot_dies((void *)(uintptr_t)map, page->index) ? CLAIM_DIES : CLAIM_PINS;
+	if (slot_dies((void *)(uintptr_t)map, page->index))
+		return CLAIM_DIES;
+	return slot_may_move(map, page->index) ? CLAIM_MOVES : CLAIM_PINS;
 }
 
 static enum claim claim_of(const struct mf_map *map, mf_pfn_t pfn)
@@ -125,7 +153,7 @@ static enum claim claim_of(const struct mf_map *map, mf_pfn_t pfn)
 	return map_backs_is_table(page->mapping) ? claim_of_table(map, page, pfn) : claim_of_slot(map, page, pfn);
 }
 
-/* How many tables of the block have to move; false when something else keeps it. */
+/* How many tables and slots of the block have to move; false when something else keeps it. */
 static bool claims_allow(const struct mf_map *map, const struct mf_page *block, unsigned *nr_moves)
 {
 	mf_pfn_t start = mf_page_to_pfn(map, block);
@@ -153,11 +181,6 @@ static bool claims_allow(const struct mf_map *map, const struct mf_page *block, 
 static bool block_is_idle(const struct mf_page *block)
 {
 	return block->nr_free + block->nr_map == block->capacity;
-}
-
-static bool top_is_idle(const struct mf_page *top)
-{
-	return top->nr_free + top->private_data == top->capacity;
 }
 
 /* Every top block counts its idle set-aside children. */
@@ -204,8 +227,8 @@ static void choose_all(struct set *s, uint64_t keep)
 }
 
 /*
- * Could tables move to RAM?  Those of a top block that folds, or of any block when it is to be; a full zone asks for
- * none.
+ * Could tables and slots move to RAM?  Those of a top block that folds, or of any block when it is to be; a full zone
+ * asks for none.
  */
 static bool may_use_ram(struct mf_zone *zone, enum fold_effort effort)
 {
@@ -228,56 +251,71 @@ static void drop_block(struct set *s, struct mf_page *block)
 	drop(top);
 }
 
-/* Drops what may not fold; true when it dropped anything.  *nr_moves: what the rest will take from the pool. */
-static bool drop_some(struct set *s, uint64_t *nr_moves)
+/* What a pass over the chosen blocks has left of the frames for what moves. */
+struct budget {
+	uint64_t pool, ram;
+};
+
+static struct budget budget_of(const struct set *s)
 {
-	uint64_t pool = s->zone->area[ZONE_POOL].nr_frames, ram = s->spare.nr, had;
+	struct budget b = { .pool = s->zone->area[ZONE_POOL].nr_frames, .ram = s->spare.nr };
 	struct mf_page *page, *next;
-	bool dropped = false;
 
 	set_for_each(page, next, &s->zone->set_aside)
 		if (is_chosen(page))
-			pool -= page->nr_free;
-	pool = had = mf_min(pool, SET_MOVES_MAX - ram);
-	set_for_each(page, next, &s->zone->set_aside) {
-		mf_pfn_t pfn = mf_page_to_pfn(s->map, page);
-		bool with_top = folds_with_top(s->map, pfn);
-		unsigned moves;
+			b.pool -= page->nr_free;
+	b.pool = mf_min(b.pool, SET_MOVES_MAX - b.ram);
+	return b;
+}
 
+/* A block that folds alone pushes what it hosts out to RAM only when it has to: that saves no memory. */
+static bool afford(const struct set *s, struct budget *b, const struct mf_page *block, unsigned nr_moves)
+{
+	bool with_top = folds_with_top(s->map, mf_page_to_pfn(s->map, block));
+	uint64_t of_pool = mf_min(nr_moves, b->pool);
+
+	if (nr_moves - of_pool > (with_top || s->effort == FOLD_HARD ? b->ram : 0))
+		return false;
+	b->pool -= of_pool;
+	b->ram -= nr_moves - of_pool;
+	return true;
+}
+
+/*
+ * Drops what something keeps.  Only when nothing does, drops what finds too few frames for what has to move: the frames
+ * of what was dropped are the pool's.  True when it dropped anything.  *nr_moves: what the rest takes from the pool.
+ */
+static bool drop_some(struct set *s, uint64_t *nr_moves)
+{
+	struct budget b = budget_of(s);
+	uint64_t had = b.pool;
+	struct mf_page *page, *next;
+	bool dropped = false, poor = false;
+	unsigned moves;
+
+	set_for_each(page, next, &s->zone->set_aside) {
 		if (!is_chosen(page))
 			continue;
-		/* A block that folds alone pushes its tables out to RAM only when it has to: that saves no memory. */
-		if (!claims_allow(s->map, page, &moves) ||
-		    moves > pool + (with_top || s->effort == FOLD_HARD ? ram : 0)) {
+		if (!claims_allow(s->map, page, &moves)) {
 			drop_block(s, page);
 			dropped = true;
-			continue;
+		} else if (!poor) {
+			poor = !afford(s, &b, page, moves);
 		}
-		ram -= moves > pool ? moves - pool : 0;
-		pool -= mf_min(moves, pool);
 	}
-	*nr_moves = had - pool;
-	return dropped;
+	*nr_moves = had - b.pool;
+	if (dropped || !poor)
+		return dropped;
+	b = budget_of(s);
+	set_for_each(page, next, &s->zone->set_aside)
+		if (is_chosen(page) && (!claims_allow(s->map, page, &moves) || !afford(s, &b, page, moves)))
+			drop_block(s, page);
+	return true;
 }
 
 static void take_top(struct set *s, struct mf_page *top)
 {
-	struct mf_map *map = s->map;
-	mf_pfn_t pfn = mf_page_to_pfn(map, top), end = pfn + map_block_frames(map, map->geo.top);
-	unsigned tier = map->geo.top - 1;
-
-	while (pfn < end) {
-		struct mf_page *page = map_record(map, tier, pfn);
-		uint64_t word = mf_page_word(page);
-
-		if (mf_word_kind(word) == MF_KIND_FREE) {
-			pfn += (mf_pfn_t)1 << mf_word_order(word);
-			zone_remove(s->zone, page);
-		} else {
-			MF_ASSERT(mf_word_kind(word) == MF_KIND_SPLIT && word & MF_FLAG_CHOSEN);
-			pfn += map_block_frames(map, tier);
-		}
-	}
+	move_take_children_locked(s->zone, top, NULL); /* its set-aside blocks are chosen, and taken */
 	mf_list_remove(&top->list);
 	mf_list_push_back(&s->tops, &top->list);
 	s->nr++;
@@ -305,18 +343,6 @@ static void take_all(struct set *s)
 
 /* ---- Moving, switching, releasing ------------------------------------------------------------------------------ */
 
-static void move_table(struct set *s, mf_pfn_t pfn)
-{
-	struct mf_map *map = s->map;
-	struct mf_page *page = map_record(map, 0, pfn);
-	unsigned level = map_backs_level(page->mapping);
-	mf_pfn_t new_pfn = mf_bag_take(&s->spare);
-
-	mf_pgtable_move(&map->pgtable, page->index, level, new_pfn);
-	pool_set_backs(map, new_pfn, page->mapping, page->index);
-	map_count(&map->tables_moved, 1);
-}
-
 static void move_tables(struct set *s)
 {
 	struct mf_page *page, *next;
@@ -325,12 +351,41 @@ static void move_tables(struct set *s)
 		mf_pfn_t start = mf_page_to_pfn(s->map, page);
 
 		for (unsigned i = 0; i < children_nr(s->map) && page->nr_map; i++) {
+			const struct mf_page *table = map_record(s->map, 0, start + i);
+
 			if (i == page->host - 1u)
 				i += MF_BLOCK_SLOTS - 1;
-			else if (claim_of(s->map, start + i) == CLAIM_MOVES)
-				move_table(s, start + i);
+			else if (map_backs_is_table(table->mapping) && claim_of(s->map, start + i) == CLAIM_MOVES)
+				move_table(s->map, table, mf_bag_take(&s->spare));
 		}
 	}
+}
+
+/* Top blocks that stay, with slots in the set. */
+static void hold_movers(struct set *s)
+{
+	struct mf_page *page, *next;
+
+	if (mf_list_is_empty(&s->blocks))
+		return; /* also where there are no tables to walk */
+	set_for_each(page, next, &s->zone->split_top)
+		if (top_may_move(page) && move_slots_of(s->map, page, NULL))
+			move_hold_locked(s->zone, &s->move, page);
+}
+
+/* Flushed by itself: a set-aside block that becomes whole may have its record in one of these slots. */
+static void move_slots(struct set *s)
+{
+	struct mf_page *page, *next;
+
+	if (mf_list_is_empty(&s->move.tops))
+		return;
+	set_for_each(page, next, &s->move.tops)
+		move_slots_of(s->map, page, &s->spare);
+	window_flush(s->map, s->map->geo.window[0], s->map->window_bytes, MF_FLUSH_TABLES);
+	zone_lock(s->zone);
+	move_release_locked(s->zone, &s->move);
+	zone_unlock(s->zone);
 }
 
 /* A frame that nothing translates to any more, but stale translations may. */
@@ -338,8 +393,7 @@ static void release_later(struct set *s, mf_pfn_t pfn)
 {
 	struct mf_page *page;
 
-	/* RAM may lie beyond the span, where no record is. */
-	if (pfn < s->map->geo.span && in_set(s->map, pfn))
+	if (set_holds_frame(s->map, pfn))
 		return; /* it is part of a block that is whole now */
 	page = pool_record(s->map, pfn);
 	if (page) {
@@ -433,8 +487,9 @@ uint64_t fold_set(struct mf_zone *zone, uint64_t keep, enum fold_effort effort)
 	mf_list_init(&s.tops);
 	mf_list_init(&s.blocks);
 	mf_list_init(&s.later);
+	move_init(&s.move);
 	if (map->machine->backing == MF_WINDOW_TABLES && may_use_ram(zone, effort))
-		(void)!ram_fill(map, zone->node, &s.spare, SET_RAM_MAX); /* none is fine: tables move within the pool */
+		(void)!ram_fill(map, zone->node, &s.spare, SET_RAM_MAX); /* none is fine: then the pool has to do */
 	table_lock(map);
 	zone_lock(zone);
 	choose_all(&s, keep);
@@ -442,9 +497,11 @@ uint64_t fold_set(struct mf_zone *zone, uint64_t keep, enum fold_effort effort)
 		;
 	take_all(&s);
 	pool_claim_locked(zone, &s.spare, s.spare.nr + (unsigned)nr_moves);
+	hold_movers(&s);
 	zone_unlock(zone);
 	if (s.nr) {
 		move_tables(&s);
+		move_slots(&s);
 		fold_all(&s);
 	}
 	table_unlock(map);

@@ -7,6 +7,7 @@
  *   unfold.c   one block unfolds (free, or held by its sole owner)
  *   fold.c     one block without users folds
  *   set.c      blocks of the top tier fold in sets
+ *   move.c     what outlives a set leaves its frame
  *   alloc.c    what users ask for; the slow path
  *   cache.c    per-CPU caches and the stock
  *   client.c   what memmap asks: regions online and offline
@@ -45,6 +46,16 @@ struct zone_cache {
 
 #define ZONE_NO_HOME (~(mf_pfn_t)0)
 
+/*
+ * Top blocks whose slots move, and what is held with them (move.c).  The lists: the zone's lock.  One at a time:
+ * map->table_lock.  nr_changing does not count them beside the set they move for.
+ */
+struct move {
+	struct mf_list tops;   /* off split_top, their free children off the lists                             */
+	struct mf_list blocks; /* set-aside blocks in them: CHANGING, off set_aside, free frames off the lists    */
+	struct mf_list parked; /* records of their map frames that came back meanwhile                          */
+};
+
 struct mf_zone {
 	struct mf_map *map;
 	struct mf_machine *machine;
@@ -64,6 +75,7 @@ struct mf_zone {
 	unsigned nr_stock;         /* base frames for callers that may not wait                                 */
 	struct mf_page *stock[STOCK_SIZE];
 	uint64_t nr_present;       /* frames given online                                                       */
+	struct move *move;         /* while slots move, else NULL                                               */
 };
 
 static inline void zone_lock(struct mf_zone *zone)
@@ -144,6 +156,8 @@ void pool_adopt_locked(struct mf_zone *zone, struct mf_page *block);
 void pool_claim_locked(struct mf_zone *zone, struct mf_bag *bag, unsigned nr);
 /* A map frame, flushed and linked nowhere, goes back: to its pool, or to RAM when it came from there. */
 void pool_put(struct mf_map *map, unsigned node, mf_pfn_t pfn);
+/* The same for the record of a frame of this zone's pool, under its lock. */
+void pool_put_locked(struct mf_zone *zone, struct mf_page *page);
 void pool_empty(struct mf_map *map, unsigned node, struct mf_bag *bag);
 /* The same for the eight slots of a block's children; r: the block's region, whose reserve they may come from. */
 void pool_put_slots(struct mf_map *map, unsigned node, const mf_pfn_t slot[MF_BLOCK_SLOTS], struct mf_region *r);
@@ -185,6 +199,31 @@ enum fold_effort {
 uint64_t fold_set(struct mf_zone *zone, uint64_t keep, enum fold_effort effort);
 /* Split top blocks without users; under the zone's lock. */
 uint64_t set_count_idle_locked(struct mf_zone *zone);
+/* Any frame: is it part of a block that the set under way folds?  Under map->table_lock. */
+bool set_holds_frame(const struct mf_map *map, mf_pfn_t pfn);
+
+/* ---- move.c ---------------------------------------------------------------------------------------------------- */
+
+void move_init(struct move *m);
+/*
+ * A split top block without users: its free children leave the lists, its set-aside blocks that are not chosen to fold
+ * go to `held`, CHANGING, without a listed frame.  Under the zone's lock.
+ */
+void move_take_children_locked(struct mf_zone *zone, struct mf_page *top, struct mf_list *held);
+/*
+ * From here to the release nobody has a reason to write to a record of a child of `top`, which has no users.  Under the
+ * zone's lock, and map->table_lock to the release.  The release ends it for all of them, after a flush.
+ */
+void move_hold_locked(struct mf_zone *zone, struct move *m, struct mf_page *top);
+void move_release_locked(struct mf_zone *zone, struct move *m);
+/*
+ * The contents of a slot of a held block, or of the table that `page` is the record of, are in new_pfn from now on; the
+ * old frame dies with a flush of MF_FLUSH_TABLES.  Under map->table_lock.
+ */
+void move_slot(struct mf_map *map, uintptr_t slot, mf_pfn_t new_pfn);
+/* The slots of a top block's children that are in frames of the set: moves them, or counts them (spare NULL). */
+unsigned move_slots_of(struct mf_map *map, const struct mf_page *top, struct mf_bag *spare);
+void move_table(struct mf_map *map, const struct mf_page *page, mf_pfn_t new_pfn);
 
 /* ---- cache.c --------------------------------------------------------------------------------------------------- */
 
@@ -198,8 +237,10 @@ static inline unsigned cache_capacity(unsigned kind)
 	return kind == 0 ? CACHE_BASES : CACHE_BLOCKS;
 }
 
-/* What the inline functions below leave to these: an empty or full cache, a drain that holds its lock, a caller that must
- * be held on its CPU first. */
+/*
+ * What the inline functions below leave to these: an empty or full cache, a drain that holds its lock, a caller that
+ * must be held on its CPU first.
+ */
 struct mf_page *cache_get_slow(struct mf_zone *zone, unsigned kind);
 void cache_put_slow(struct mf_zone *zone, unsigned kind, struct mf_page *page);
 
