@@ -2,9 +2,9 @@
 /*
  * change.c - what a range maps to: map, clear, protect, replace.
  *
- * Owns nothing.  Law: a table is whole before it is linked; a table that becomes uniform is unlinked (without
- * MF_PGTABLE_PRIVATE); a call that fails has changed nothing.  Does not flush and does not allocate: frames go through
- * the caller's bags.
+ * Owns nothing.  Law: a table is whole before it is linked; a table that becomes empty is unlinked (without
+ * MF_PGTABLE_PRIVATE); a uniform table stays as it is; a call that fails has changed nothing.  Does not flush and does
+ * not allocate: frames go through the caller's bags.
  */
 #include "entry.h"
 
@@ -15,20 +15,9 @@
 #define IN_EIGHTS _Pragma("GCC unroll 8")
 #define SELDOM    __attribute__((noinline, cold))
 
-/* In this order, and with these differences, so that nothing overflows; nr = 0 is caught by its wrapping. */
 static inline int check_entries(const struct mf_pgtable *pt, uintptr_t va, unsigned level, unsigned nr)
 {
-	const struct mf_pgtable_level *l;
-	uint64_t offset = va - pt->base;
-
-	if (level > pt->machine->paging.max_leaf_level)
-		return -MF_EINVAL;
-	l = &pt->level[level];
-	if ((va & l->span_mask) != 0 || nr - 1 > l->index_mask - table_index(pt, va, level))
-		return -MF_EINVAL;
-	if (offset >= pt->size_bytes || (uint64_t)nr << l->shift > pt->size_bytes - offset)
-		return -MF_EFAULT;
-	return 0;
+	return level > pt->machine->paging.max_leaf_level ? -MF_EINVAL : pgtable_check_range(pt, va, level, nr);
 }
 
 /*
@@ -159,9 +148,8 @@ int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, unsigned level, const mf
 	return 0;
 }
 
-/* The table of `level` for va has become uniform: unlinks it, and those above that become so by that. */
-static SELDOM void unlink_uniform(struct mf_pgtable *pt, uintptr_t va, unsigned level, uint64_t *path[],
-				  struct mf_bag *out)
+SELDOM void pgtable_unlink_empty(struct mf_pgtable *pt, uintptr_t va, unsigned level, uint64_t *path[],
+				 struct mf_bag *out)
 {
 	unsigned root_level = pt->machine->paging.levels - 1;
 
@@ -186,14 +174,16 @@ void mf_pgtable_clear(struct mf_pgtable *pt, uintptr_t va, unsigned level, unsig
 	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t background, keep = ~pt->soft_mask, address_mask = p->address_mask;
 	unsigned page_shift = p->page_shift;
-	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *entry;
+	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *table, *entry;
 
 	MF_PANIC_IF(check_entries(pt, va, level, nr) != 0,
 		    "memfold: %u entries of level %u at 0x%llx cannot be cleared: not in one table, or outside.", nr,
 		    level, (unsigned long long)va);
-	MF_PANIC_IF(pgtable_descend(pt, va, level, path) != level,
-		    "memfold: a clear of 0x%llx, which is not mapped at level %u.", (unsigned long long)va, level);
-	entry = &path[level][table_index(pt, va, level)];
+	MF_PANIC_IF(pgtable_descend(pt, va, level, path) != level || table_is_uniform(pt, path[level]),
+		    "memfold: a clear of 0x%llx, which is not mapped at level %u in a private table.",
+		    (unsigned long long)va, level);
+	table = path[level];
+	entry = &table[table_index(pt, va, level)];
 	background = pt->level[level].background;
 	if (level > 0)
 		check_no_tables(pt, level, entry, nr);
@@ -207,17 +197,18 @@ void mf_pgtable_clear(struct mf_pgtable *pt, uintptr_t va, unsigned level, unsig
 			old_pfn[i] = (old & address_mask) >> page_shift;
 		entry_store(&entry[i], old ^ change);
 	}
-	table_count_add(pt, path[level], -(int)nr);
-	if (table_is_empty(pt, path[level]) && (pt->flags & MF_PGTABLE_PRIVATE) == 0)
-		unlink_uniform(pt, va, level, path, out);
+	if (table_count_add(pt, table, -(int)nr) && table_is_empty(pt, table) && (pt->flags & MF_PGTABLE_PRIVATE) == 0)
+		pgtable_unlink_empty(pt, va, level, path, out);
 }
 
-/* The entry that translates va, NULL when that is background. */
+/* The entry that translates va, to be changed; NULL when that is background. */
 static uint64_t *find_leaf(const struct mf_pgtable *pt, uintptr_t va, unsigned *level)
 {
 	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *entry;
 
 	*level = pgtable_descend(pt, va, 0, path);
+	MF_PANIC_IF(table_is_uniform(pt, path[*level]),
+		    "memfold: a change of 0x%llx, which lies in a uniform table.", (unsigned long long)va);
 	entry = &path[*level][table_index(pt, va, *level)];
 	return pgtable_is_background(pt, *level, entry_load(entry)) ? NULL : entry;
 }
@@ -248,7 +239,7 @@ mf_pfn_t mf_pgtable_replace(struct mf_pgtable *pt, uintptr_t va, mf_pfn_t new_pf
 	MF_PANIC_IF(!entry || level != 0,
 		    "memfold: the frame behind 0x%llx is replaced, but no leaf of level 0 is there.",
 		    (unsigned long long)va);
-	MF_PANIC_IF((new_pfn & pt->level[0].forbidden_bits) != 0 || new_pfn == pt->zero,
+	MF_PANIC_IF(!pgtable_may_map(pt, 0, new_pfn),
 		    "memfold: frame 0x%llx cannot stand behind a leaf.", (unsigned long long)new_pfn);
 	old = entry_load(entry);
 	entry_change(pt, entry, new_pfn << p->page_shift | (old & ~p->address_mask & ~pt->soft_mask));

@@ -9,6 +9,13 @@
 
 /* ---- Visits --------------------------------------------------------------------------------------------- */
 
+/* Does it lead to a uniform table? */
+static bool entry_is_uniform(const struct mf_pgtable *pt, unsigned level, uint64_t entry)
+{
+	return level == 1 && !entry_is_leaf(&pt->machine->paging, 1, entry) &&
+	       table_is_uniform(pt, entry_table(pt, entry));
+}
+
 /* Bounded recursion: once a level. */
 static int visit_below(const struct mf_pgtable *pt, const uint64_t *table, unsigned level, uintptr_t table_va,
 		       mf_pgtable_visit_fn visit, void *ctx)
@@ -25,7 +32,7 @@ static int visit_below(const struct mf_pgtable *pt, const uint64_t *table, unsig
 		if (pgtable_is_background(pt, level, entry))
 			continue;
 		answer = visit(ctx, level, va, entry_pfn(p, entry), is_table);
-		if (answer == 0 && is_table)
+		if (answer == 0 && is_table && !entry_is_uniform(pt, level, entry))
 			answer = visit_below(pt, entry_table(pt, entry), level - 1, va, visit, ctx);
 		if (answer != 0)
 			return answer;
@@ -41,6 +48,7 @@ int mf_pgtable_for_each(const struct mf_pgtable *pt, mf_pgtable_visit_fn visit, 
 }
 
 struct survival {
+	const struct mf_pgtable *pt;
 	mf_pgtable_dies_fn dies;
 	void *ctx;
 };
@@ -49,13 +57,15 @@ static int entry_survives(void *ctx, unsigned level, uintptr_t va, mf_pfn_t pfn,
 {
 	const struct survival *s = ctx;
 
-	(void)pfn;
-	return !is_table && (level > 0 || !s->dies(s->ctx, va));
+	/* Nothing in a uniform table can be cleared. */
+	if (is_table)
+		return level == 1 && table_is_uniform(s->pt, pgtable_table(s->pt, pfn));
+	return level > 0 || !s->dies(s->ctx, va);
 }
 
 bool mf_pgtable_survives(const struct mf_pgtable *pt, uintptr_t va, unsigned level, mf_pgtable_dies_fn dies, void *ctx)
 {
-	struct survival survival = {dies, ctx};
+	struct survival survival = {pt, dies, ctx};
 	uint64_t span = mf_pgtable_span(&pt->machine->paging, level + 1);
 	mf_pfn_t pfn;
 
@@ -71,6 +81,7 @@ struct checker {
 	const struct mf_pgtable *pt;
 	char *text;
 	size_t size;
+	const uint64_t *uniform; /* the one found good last: neighbours mostly lead to the same               */
 	uint64_t nr_private[MF_PGTABLE_LEVELS_MAX];
 };
 
@@ -102,22 +113,6 @@ static bool entry_is_in_range(const struct mf_pgtable *pt, unsigned level, uintp
 	return first + (span - 1) >= pt->base && first <= pt->base + (pt->size_bytes - 1);
 }
 
-/* A private entry that is no leaf. */
-static const char *check_table_entry(struct checker *c, uint64_t entry, unsigned level, uintptr_t va)
-{
-	const struct mf_pgtable *pt = c->pt;
-	const struct mf_paging *p = &pt->machine->paging;
-	mf_pfn_t pfn = entry_pfn(p, entry);
-
-	if (entry != table_entry(p, pfn))
-		return FINDING(c, "M1: entry 0x%llx of level %u at 0x%llx is neither a leaf nor a table.",
-			       (unsigned long long)entry, level, (unsigned long long)va);
-	if (is_shared_frame(pt, pfn))
-		return FINDING(c, "M6: entry 0x%llx of level %u at 0x%llx leads to a frame that is shared elsewhere.",
-			       (unsigned long long)entry, level, (unsigned long long)va);
-	return check_table(c, entry_table(pt, entry), level - 1, va);
-}
-
 static const char *check_leaf(struct checker *c, uint64_t entry, unsigned level, uintptr_t va)
 {
 	const struct mf_paging *p = &c->pt->machine->paging;
@@ -132,6 +127,54 @@ static const char *check_leaf(struct checker *c, uint64_t entry, unsigned level,
 		return FINDING(c, "M6: leaf 0x%llx of level %u at 0x%llx maps the zero frame.",
 			       (unsigned long long)entry, level, (unsigned long long)va);
 	return NULL;
+}
+
+/* What is marked as uniform, from va on: one frame, read-only, every entry counted, all soft bits of the mark set. */
+static const char *check_uniform(struct checker *c, const uint64_t *table, uintptr_t va)
+{
+	const struct mf_pgtable *pt = c->pt;
+	const struct mf_paging *p = &pt->machine->paging;
+	uint64_t soft = pt->soft_mask, first = entry_load(table) & ~soft;
+	const char *finding;
+
+	if (table == c->uniform)
+		return NULL;
+	finding = check_leaf(c, first, 0, va);
+	if (finding)
+		return finding;
+	if (entry_is_writable(p, first))
+		return FINDING(c, "M6: the uniform table at 0x%llx is writable.", (unsigned long long)va);
+	for (unsigned i = 0; i < paging_fanout(p); i++)
+		if ((entry_load(&table[i]) & ~soft) != first)
+			return FINDING(c, "M6: entry %u of the uniform table at 0x%llx is unlike the others.", i,
+				       (unsigned long long)va);
+	for (unsigned i = table_digits(p); i < paging_fanout(p); i++)
+		if ((entry_load(&table[i]) & soft) != (i == UNIFORM_MARK ? soft : 0))
+			return FINDING(c, "M8: entry %u of the uniform table at 0x%llx is marked wrongly.", i,
+				       (unsigned long long)va);
+	if (table_count(p, table) != paging_fanout(p))
+		return FINDING(c, "M8: the uniform table at 0x%llx counts %u entries.", (unsigned long long)va,
+			       table_count(p, table));
+	c->uniform = table;
+	return NULL;
+}
+
+/* A private entry that is no leaf. */
+static const char *check_table_entry(struct checker *c, uint64_t entry, unsigned level, uintptr_t va)
+{
+	const struct mf_pgtable *pt = c->pt;
+	const struct mf_paging *p = &pt->machine->paging;
+	mf_pfn_t pfn = entry_pfn(p, entry);
+
+	if (entry != table_entry(p, pfn))
+		return FINDING(c, "M1: entry 0x%llx of level %u at 0x%llx is neither a leaf nor a table.",
+			       (unsigned long long)entry, level, (unsigned long long)va);
+	if (is_shared_frame(pt, pfn))
+		return FINDING(c, "M6: entry 0x%llx of level %u at 0x%llx leads to a frame that is shared elsewhere.",
+			       (unsigned long long)entry, level, (unsigned long long)va);
+	if (entry_is_uniform(pt, level, entry))
+		return check_uniform(c, entry_table(pt, entry), va);
+	return check_table(c, entry_table(pt, entry), level - 1, va);
 }
 
 static const char *check_entry(struct checker *c, uint64_t entry, unsigned level, uintptr_t table_va, unsigned i)
@@ -150,8 +193,8 @@ static const char *check_table(struct checker *c, const uint64_t *table, unsigne
 {
 	const struct mf_pgtable *pt = c->pt;
 	const struct mf_paging *p = &pt->machine->paging;
-	uint64_t soft = pt->soft_mask;
-	unsigned nr = 0, nr_digits = (paging_fanout_shift(p) + p->soft_bits) / p->soft_bits;
+	uint64_t soft = pt->soft_mask, before = pt->level[level].background;
+	unsigned nr = 0, nr_digits = table_digits(p);
 
 	c->nr_private[level]++;
 	for (unsigned i = 0; i < paging_fanout(p); i++) {
@@ -161,6 +204,10 @@ static const char *check_table(struct checker *c, const uint64_t *table, unsigne
 		if (i >= nr_digits && (entry & soft) != 0)
 			return FINDING(c, "M8: entry %u of the table of level %u at 0x%llx has a digit and should not.",
 				       i, level, (unsigned long long)table_va);
+		if (level == 0 && entry_is_writable(p, entry) && ((entry ^ before) & ~soft) == 0)
+			return FINDING(c, "M6: entries %u and %u of the table at 0x%llx write to one frame.", i - 1, i,
+				       (unsigned long long)table_va);
+		before = entry;
 		if (pgtable_is_background(pt, level, entry))
 			continue;
 		nr++;

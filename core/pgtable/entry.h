@@ -7,8 +7,11 @@
  *
  * The count of private entries of a table, in base 2^soft_bits, lowest digit in entry 0:
  *
- *      entry   0          1          2
- *      soft    count % B  count / B  0 ...        x86-64: B = 128, 2 digits;  arm64: B = 16, 3 or 4 digits
+ *      entry   0          1          2 ...  15    16 ...
+ *      soft    count % B  count / B  0      mark  0          x86-64: B = 128, 2 digits;  arm64: B = 16, 3 or 4 digits
+ *
+ * The mark is 0 in private tables, and all ones in uniform tables.  Those count all of their entries, too, so that
+ * nobody takes one for empty.
  */
 #ifndef CORE_PGTABLE_ENTRY_H
 #define CORE_PGTABLE_ENTRY_H
@@ -114,6 +117,12 @@ static inline void table_fill(const struct mf_paging *p, uint64_t *table, uint64
 			table[i + k] = entry;
 }
 
+/* Entries that hold a digit of the count. */
+static inline unsigned table_digits(const struct mf_paging *p)
+{
+	return (paging_fanout_shift(p) + p->soft_bits) / p->soft_bits;
+}
+
 static inline unsigned table_count(const struct mf_paging *p, const uint64_t *table)
 {
 	unsigned shift = p->soft_shift, bits = p->soft_bits, end = paging_fanout_shift(p) + 1, count = 0;
@@ -123,28 +132,37 @@ static inline unsigned table_count(const struct mf_paging *p, const uint64_t *ta
 	return count;
 }
 
+/* The entry whose soft bits are 0 but in a uniform table: beyond the digits, of which there are at most 14. */
+enum { UNIFORM_MARK = 15 };
+
+static inline bool table_is_uniform(const struct mf_pgtable *pt, const uint64_t *table)
+{
+	return (entry_load_own(&table[UNIFORM_MARK]) & pt->soft_mask) != 0;
+}
+
 /* Mostly answered by entry 0. */
 static inline bool table_is_empty(const struct mf_pgtable *pt, const uint64_t *table)
 {
 	return (entry_load_own(table) & pt->soft_mask) == 0 && table_count(&pt->machine->paging, table) == 0;
 }
 
-/* Carries from digit to digit; a small change seldom gets beyond entry 0. */
-static inline void table_count_add(const struct mf_pgtable *pt, uint64_t *table, int nr)
+/* Carries from digit to digit; a small change seldom gets beyond entry 0.  False: the count is certainly not 0. */
+static inline bool table_count_add(const struct mf_pgtable *pt, uint64_t *table, int nr)
 {
 	const struct mf_paging *p = &pt->machine->paging;
 	unsigned shift = p->soft_shift, bits = p->soft_bits, at = 0;
-	uint64_t mask = pt->soft_mask;
+	uint64_t mask = pt->soft_mask, low;
 	int64_t carry = nr;
 
 	for (uint64_t *digit = table;; digit++) {
 		uint64_t entry = entry_load_own(digit);
 
 		carry += (int64_t)((entry & mask) >> shift);
-		entry_store(digit, (entry & ~mask) | ((uint64_t)carry << shift & mask));
+		low = (uint64_t)carry << shift & mask;
+		entry_store(digit, (entry & ~mask) | low);
 		carry >>= bits;
 		if (MF_LIKELY(carry == 0))
-			return;
+			return low == 0;
 		at += bits;
 		MF_PANIC_IF(at > paging_fanout_shift(p), "memfold: a page table's count of entries is out of range.");
 	}
@@ -157,6 +175,28 @@ static inline bool pgtable_contains(const struct mf_pgtable *pt, uintptr_t va)
 	return va - pt->base < pt->size_bytes;
 }
 
+/*
+ * Do `nr` entries of `level` from va on lie in one table, and in the range?  In this order, and with these differences,
+ * so that nothing overflows; nr = 0 is caught by its wrapping.
+ */
+static inline int pgtable_check_range(const struct mf_pgtable *pt, uintptr_t va, unsigned level, unsigned nr)
+{
+	const struct mf_pgtable_level *l = &pt->level[level];
+	uint64_t offset = va - pt->base;
+
+	if ((va & l->span_mask) != 0 || nr - 1 > l->index_mask - table_index(pt, va, level))
+		return -MF_EINVAL;
+	if (offset >= pt->size_bytes || (uint64_t)nr << l->shift > pt->size_bytes - offset)
+		return -MF_EFAULT;
+	return 0;
+}
+
+/* Can this frame, or the block that it begins, stand behind a leaf of this level?  Beyond max_leaf_level none can. */
+static inline bool pgtable_may_map(const struct mf_pgtable *pt, unsigned level, mf_pfn_t pfn)
+{
+	return (pfn & pt->level[level].forbidden_bits) == 0 && pfn != pt->level[level].forbidden_pfn;
+}
+
 /* The first address that the root would serve: the range's own high bits, zeroes below. */
 static inline uintptr_t pgtable_first(const struct mf_pgtable *pt)
 {
@@ -167,7 +207,8 @@ static inline uintptr_t pgtable_first(const struct mf_pgtable *pt)
 
 /*
  * Follows private tables from the root towards `level`; path[l] is the table of level l on the way.  Gives the
- * level of the last one: `level`, or a higher one, whose entry for va is then background or a leaf.
+ * level of the last one: `level`, or a higher one, whose entry for va is then background or a leaf.  The one of level 0
+ * may be uniform: whoever changes something there has to look.
  */
 static inline unsigned pgtable_descend(const struct mf_pgtable *pt, uintptr_t va, unsigned level,
 				       uint64_t *path[MF_PGTABLE_LEVELS_MAX])
@@ -202,5 +243,11 @@ void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned lev
  * `bag`. In change.c.
  */
 void pgtable_unlink(struct mf_pgtable *pt, uint64_t *table, unsigned index, unsigned level, struct mf_bag *bag);
+
+/* The table of `level` for va has become empty: unlinks it, and those above that become so by that.  In change.c. */
+void pgtable_unlink_empty(struct mf_pgtable *pt, uintptr_t va, unsigned level, uint64_t *path[], struct mf_bag *out);
+
+/* In the direct map, where the machine can.  In pgtable.c. */
+void pgtable_protect_frame(const struct mf_pgtable *pt, mf_pfn_t pfn, bool writable);
 
 #endif

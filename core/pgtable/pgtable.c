@@ -4,7 +4,7 @@
  *
  * Owns the zero frame, the shared tables and the root from init to destroy.  Law: those are read-only in the direct map
  * while they are shared, and every address of the range translates at all times.  Does not change entries (change.c,
- * shape.c) and does not judge them (check.c).
+ * shape.c, alias.c) and does not judge them (check.c).
  */
 #include "entry.h"
 
@@ -45,10 +45,10 @@ static bool range_is_reachable(const struct mf_paging *p, uintptr_t base, uint64
 	return reach_shift >= 64 || base >> reach_shift == last >> reach_shift;
 }
 
-static void protect_frame(struct mf_machine *m, mf_pfn_t pfn, bool writable)
+void pgtable_protect_frame(const struct mf_pgtable *pt, mf_pfn_t pfn, bool writable)
 {
-	if (m->ops->direct_protect)
-		m->ops->direct_protect(m, pfn, writable);
+	if (pt->machine->ops->direct_protect)
+		pt->machine->ops->direct_protect(pt->machine, pfn, writable);
 }
 
 /* pt->zero and the shared tables below this level are known. */
@@ -91,12 +91,12 @@ int mf_pgtable_init(struct mf_pgtable *pt, struct mf_machine *machine, enum mf_p
 	pt->soft_mask = (((uint64_t)1 << p->soft_bits) - 1) << p->soft_shift;
 	pt->zero = mf_bag_take(in);
 	__builtin_memset(mf_machine_frame(machine, pt->zero), 0, (size_t)1 << p->page_shift);
-	protect_frame(machine, pt->zero, false);
+	pgtable_protect_frame(pt, pt->zero, false);
 	for (unsigned level = 0; level < p->levels - 1; level++) {
 		set_up_level(pt, level);
 		pt->shared[level] = mf_bag_take(in);
 		table_fill(p, pgtable_table(pt, pt->shared[level]), pt->level[level].background);
-		protect_frame(machine, pt->shared[level], false);
+		pgtable_protect_frame(pt, pt->shared[level], false);
 	}
 	set_up_level(pt, p->levels - 1);
 	pt->root = mf_bag_take(in);
@@ -109,16 +109,16 @@ int mf_pgtable_init(struct mf_pgtable *pt, struct mf_machine *machine, enum mf_p
 
 void mf_pgtable_destroy(struct mf_pgtable *pt, struct mf_bag *out)
 {
-	struct mf_machine *machine = pt->machine;
+	unsigned levels = pt->machine->paging.levels;
 
 	MF_PANIC_IF(!table_is_empty(pt, pgtable_table(pt, pt->root)),
 		    "memfold: page tables are destroyed while something is mapped in them.");
 	mf_bag_put(out, pt->root);
-	for (unsigned level = 0; level < machine->paging.levels - 1; level++) {
-		protect_frame(machine, pt->shared[level], true);
+	for (unsigned level = 0; level < levels - 1; level++) {
+		pgtable_protect_frame(pt, pt->shared[level], true);
 		mf_bag_put(out, pt->shared[level]);
 	}
-	protect_frame(machine, pt->zero, true);
+	pgtable_protect_frame(pt, pt->zero, true);
 	mf_bag_put(out, pt->zero);
 	*pt = (struct mf_pgtable){0};
 }
@@ -161,7 +161,7 @@ unsigned mf_pgtable_tables_needed(const struct mf_pgtable *pt, uintptr_t va, uns
 	MF_PANIC_IF(!pgtable_contains(pt, va) || level >= p->levels,
 		    "memfold: 0x%llx at level %u is outside the page tables.", (unsigned long long)va, level);
 	at = pgtable_descend(pt, va, level, path);
-	/* Under a larger leaf there is nothing to make private. */
+	/* Under a larger leaf there is nothing to make private; nor in a uniform table, which counts as being there. */
 	if (!pgtable_is_background(pt, at, entry_load(&path[at][table_index(pt, va, at)])))
 		return 0;
 	return at - level;
@@ -172,7 +172,8 @@ bool mf_pgtable_table(const struct mf_pgtable *pt, uintptr_t va, unsigned level,
 	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t *path[MF_PGTABLE_LEVELS_MAX];
 
-	if (!pgtable_contains(pt, va) || level + 1 >= p->levels || pgtable_descend(pt, va, level, path) != level)
+	if (!pgtable_contains(pt, va) || level + 1 >= p->levels || pgtable_descend(pt, va, level, path) != level ||
+	    table_is_uniform(pt, path[level]))
 		return false;
 	*pfn = entry_pfn(p, entry_load(&path[level + 1][table_index(pt, va, level + 1)]));
 	return true;

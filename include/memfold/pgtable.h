@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pgtable.h - radix page tables in frames, driven by a machine's paging constants, with uniform tables shared.
+ * pgtable.h - radix page tables in frames, driven by a machine's paging constants, with tables shared that are alike.
  *
  * A table whose entries are all the *background* of its level is never built: the background of level 0 is a
  * read-only leaf of the zero frame, that of level l > 0 an entry that points to the one shared table of the level
@@ -127,7 +127,7 @@ MF_API MF_MUST_CHECK int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, uns
 
 /*
  * Turns `nr` consecutive entries back into background.  Needs: they lie in one table, all are leaves of this level
- * (panics otherwise).  Gives: the old frames in old_pfn[0..nr) unless NULL; tables that became uniform in `out`
+ * (panics otherwise).  Gives: the old frames in old_pfn[0..nr) unless NULL; tables that became empty in `out`
  * (at most levels - 1).  Cannot fail.  Everything it gave must be flushed before reuse: MF_FLUSH_TABLES if `out`
  * grew.
  */
@@ -177,7 +177,71 @@ MF_API MF_MUST_CHECK int mf_pgtable_merge(struct mf_pgtable *pt, uintptr_t va, u
 MF_API MF_MUST_CHECK int mf_pgtable_privatise(struct mf_pgtable *pt, uintptr_t va, struct mf_bag *in);
 MF_API bool mf_pgtable_share(struct mf_pgtable *pt, uintptr_t start, uintptr_t end, struct mf_bag *out);
 
-/* The private table of `level` (below the root) that serves va; false when it is shared. */
+/* ---- Aliases and uniform tables: what the classic diets need ---------------------------------------------- */
+
+/*
+ * Switches `nr` consecutive entries of level 0, from va on, whatever they were, to the frames pfn[0], pfn[stride],
+ * pfn[2 * stride] ...: stride 0 puts one frame behind all of them.  Needs: the entries lie in one table, which is
+ * private; frames that can stand behind a leaf; MF_PROT_READ where one frame is to stand behind several entries (panics
+ * otherwise).  Gives: the old frames in old_pfn[0..nr) unless NULL; the zero frame for an entry that was background.
+ * Cannot fail.  Flush before an old frame is reused.
+ */
+MF_API void mf_pgtable_switch(struct mf_pgtable *pt, uintptr_t va, const mf_pfn_t *pfn, unsigned stride, unsigned nr,
+			      enum mf_prot prot, mf_pfn_t *old_pfn);
+
+/*
+ * A *uniform table* is a table of level 0 all of whose leaves are one frame, read-only.  Any number of entries of level
+ * 1 may lead to it; who they are is the caller's to know, and it is made and freed by the caller.  It is no private
+ * table: it is in no count, and nothing in it is ever changed.  There, walk() finds a leaf; map, clear, switch,
+ * protect, replace and move panic; split says -MF_ENOENT, merge -MF_EINVAL; no table is needed to get there, and
+ * privatise() has nothing to do; share() leaves it; a table above it survives().
+ */
+enum mf_entry_kind {
+	MF_ENTRY_BACKGROUND,
+	MF_ENTRY_LEAF,    /* pfn: the first frame                                                           */
+	MF_ENTRY_TABLE,   /* pfn: a private table of level 0                                                */
+	MF_ENTRY_UNIFORM, /* pfn: a uniform table                                                           */
+};
+
+/* What an entry of level 1 is.  Members that mean nothing for a kind are 0 in answers, and not looked at. */
+struct mf_entry {
+	enum mf_entry_kind kind;
+	mf_pfn_t pfn;
+	bool writable;    /* LEAF                                                                           */
+};
+
+/*
+ * Fills the frame `table`, which is linked nowhere, as a table of level 0 with the leaves pfn, pfn + stride, pfn + 2 *
+ * stride ..., every entry taken, for mf_pgtable_exchange() to link.  kind MF_ENTRY_UNIFORM: a uniform table, which is
+ * read-only in the direct map from here on until mf_pgtable_unfill(); MF_ENTRY_TABLE: a private one.  Panics for any
+ * other kind, frames that cannot stand behind a leaf, and stride 0 with MF_PROT_WRITE; for a uniform table also with
+ * any other stride.
+ */
+MF_API void mf_pgtable_fill(struct mf_pgtable *pt, mf_pfn_t table, enum mf_entry_kind kind, mf_pfn_t pfn,
+			    unsigned stride, enum mf_prot prot);
+/* The reverse for a uniform table (panics otherwise) that nothing leads to any more, flushed: an ordinary frame. */
+MF_API void mf_pgtable_unfill(struct mf_pgtable *pt, mf_pfn_t table);
+
+/*
+ * The entry of level 1 for va, which need not be aligned: BACKGROUND where no such entry is private; under a leaf of a
+ * higher level a LEAF, the part of it.  Panics outside the range.
+ */
+MF_API struct mf_entry mf_pgtable_entry(const struct mf_pgtable *pt, uintptr_t va);
+
+/*
+ * Makes the entry of level 1 at va what *entry says, by one store.  Needs (panics otherwise): what the entry maps lies
+ * in the range, and va is its first address; no leaf of a higher level is there; a leaf of level 1 can stand there, or
+ * the table is of the kind named and, if it is private, holds something (it need not with MF_PGTABLE_PRIVATE).  Gives:
+ * *old, what it was; a private table named there is linked nowhere any more and the caller's, with whatever its entries
+ * map.  Tables above that had to become private were taken from `bag` (as mf_pgtable_tables_needed() at level 1 says;
+ * none for BACKGROUND), those that became empty were put in it (at most levels - 2, none with MF_PGTABLE_PRIVATE).
+ * `bag` may be NULL when neither can be.  -MF_ENOMEM when it held too few, nothing changed.  Flush MF_FLUSH_TABLES
+ * before anything of the old is reused.  `old` may be `entry`.
+ */
+MF_API MF_MUST_CHECK int mf_pgtable_exchange(struct mf_pgtable *pt, uintptr_t va, const struct mf_entry *entry,
+					     struct mf_bag *bag, struct mf_entry *old);
+
+/* The private table of `level` (below the root) that serves va; false when it is shared or uniform. */
 MF_API bool mf_pgtable_table(const struct mf_pgtable *pt, uintptr_t va, unsigned level, mf_pfn_t *pfn);
 
 /*
@@ -196,19 +260,19 @@ MF_API bool mf_pgtable_survives(const struct mf_pgtable *pt, uintptr_t va, unsig
 
 /*
  * Calls visit for every private entry, tables before what they contain: level and first address of the entry, the
- * frame it points to, whether that is a table.  A non-zero answer ends the walk and is returned.  For checks and
- * counts.
+ * frame it points to, whether that is a table.  A uniform table is visited for every entry that leads to it, what it
+ * contains is not.  A non-zero answer ends the walk and is returned.  For checks and counts.
  */
 typedef int (*mf_pgtable_visit_fn)(void *ctx, unsigned level, uintptr_t va, mf_pfn_t pfn, bool is_table);
 MF_API int mf_pgtable_for_each(const struct mf_pgtable *pt, mf_pgtable_visit_fn visit, void *ctx);
 
-/* Frames in tables: private ones (root included) plus shared ones plus the zero frame. */
+/* Frames in tables: private ones (root included) plus shared ones plus the zero frame; uniform ones are not known. */
 MF_API uint64_t mf_pgtable_frames(const struct mf_pgtable *pt);
 
 /*
- * Recounts everything: private counts, table totals, that shared tables are uniform, the zero frame zero, and no
- * private table uniform (without MF_PGTABLE_PRIVATE).  NULL, or a sentence that says what is broken (static or in
- * `text`).
+ * Recounts everything: private counts, table totals, that shared tables are all background, uniform ones one read-only
+ * frame and private ones not empty (without MF_PGTABLE_PRIVATE), the zero frame zero, and that no two neighbours in a
+ * table are writable with one frame behind both.  NULL, or a sentence that says what is broken (static or in `text`).
  */
 MF_API const char *mf_pgtable_check(const struct mf_pgtable *pt, char *text, size_t size);
 
