@@ -114,8 +114,23 @@ struct mf_machine_ops {
 	int (*host_populate)(struct mf_machine *m, void *addr, uint64_t size_bytes);
 	void (*host_discard)(struct mf_machine *m, void *addr, uint64_t size_bytes);
 
+	/* HOST only, for layouts in which slots share memory (the classic diets); optional, all three or none: without
+	 * them such layouts are -MF_EOPNOTSUPP.  No lock.  Multiples of P.
+	 * share: [addr, addr + size), which is not populated, becomes populated memory that can be aliased: zero,
+	 * writable.  All or nothing: 0, -MF_ENOMEM.  host_discard ends it again, for any part.
+	 * alias: every slot of [addr, addr + size), shared before, shows read-only what the one slot at `target` shows, which
+	 * is shared memory of this machine outside that range; the memory the slots had goes back.  A slot that is an
+	 * alias already may be aliased anew.  All or nothing: 0, -MF_ENOMEM (also: no further mapping allowed).
+	 * unalias: every slot of the range has memory of its own again, writable, with the contents it showed.  All or
+	 * nothing: 0, -MF_ENOMEM.
+	 * Readers may look at the range at any time and see the same contents throughout. */
+	int (*host_share)(struct mf_machine *m, void *addr, uint64_t size_bytes);
+	int (*host_alias)(struct mf_machine *m, void *addr, uint64_t size_bytes, const void *target);
+	int (*host_unalias)(struct mf_machine *m, void *addr, uint64_t size_bytes);
+
 	/* TABLES only.  Frames that belong to no region: source RAM.  2^order frames, naturally aligned, contents
-	 * undefined, `node` is a wish.  No lock.  0, -MF_ENOMEM.  put takes exactly what get gave. */
+	 * undefined, `node` is a wish.  No lock.  0, -MF_ENOMEM.  put takes what get gave, whole or in naturally
+	 * aligned pieces of 2^order frames, at any time and in any order. */
 	int (*ram_get)(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t *pfn);
 	void (*ram_put)(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t pfn);
 

@@ -3,7 +3,7 @@
  * memory.c - RAM frames, control memory, protection of the direct map, and failures on demand.
  *
  * Owns the record of which RAM frames are handed out.  Keeps: the same calls give the same frames in every run; what is
- * given back is exactly what was handed out.  Does not look at the described frames.
+ * given back is what was handed out, whole or in naturally aligned pieces, once.  Does not look at the described frames.
  */
 #include "machines/sim/sim.h"
 
@@ -164,10 +164,32 @@ int sim_ram_get(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t *p
 	return 0;
 }
 
-static bool ram_is_head_locked(const struct sim *s, mf_pfn_t pfn, unsigned order)
+/*
+ * Was the piece handed out, as such or as part of a larger one?  Then the larger one is halved until the piece stands for
+ * itself, so that the rest can come back, too, and nothing twice.
+ */
+static bool ram_is_ours_locked(struct sim *s, mf_pfn_t pfn, unsigned order)
 {
-	return pfn >= s->nr_frames && pfn < sim_frames(s) && order < ORDERS_MAX &&
-	       s->ram[pfn - s->nr_frames] == RAM_HEAD + order;
+	unsigned larger = order;
+	mf_pfn_t head = pfn;
+
+	if (pfn < s->nr_frames || pfn >= sim_frames(s) || order >= ORDERS_MAX || pfn & (((mf_pfn_t)1 << order) - 1))
+		return false;
+	while (head >= s->nr_frames && s->ram[head - s->nr_frames] != RAM_HEAD + larger) {
+		if (++larger == ORDERS_MAX)
+			return false;
+		head = mf_round_down(pfn, (mf_pfn_t)1 << larger);
+	}
+	if (head < s->nr_frames)
+		return false;
+	while (larger-- > order) {
+		mf_pfn_t half = head + ((mf_pfn_t)1 << larger);
+
+		s->ram[head - s->nr_frames] = (uint8_t)(RAM_HEAD + larger);
+		s->ram[half - s->nr_frames] = (uint8_t)(RAM_HEAD + larger);
+		head = pfn >= half ? half : head;
+	}
+	return true;
 }
 
 void sim_ram_put(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t pfn)
@@ -179,7 +201,7 @@ void sim_ram_put(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t p
 
 	(void)node;
 	mf_machine_lock(m, &s->lock);
-	is_ours = ram_is_head_locked(s, pfn, order);
+	is_ours = ram_is_ours_locked(s, pfn, order);
 	mf_machine_unlock(m, &s->lock);
 	MF_PANIC_IF(!is_ours, "memfold: sim: RAM frame 0x%llx comes back with order %u, but it was not handed out so.",
 		    (unsigned long long)pfn, order);
