@@ -13,7 +13,8 @@ void mf_folio_get(struct mf_folio *folio)
 {
 	uint32_t old = (uint32_t)__atomic_fetch_add(&folio->page.counts, COUNT_REF, __ATOMIC_RELAXED);
 
-	MF_PANIC_IF(old == 0, "memfold: a reference is taken to a folio at %p that the caller does not hold.", (void *)folio);
+	MF_PANIC_IF(old == 0, "memfold: a reference is taken to a folio at %p that the caller does not hold.",
+		    (void *)folio);
 	MF_PANIC_IF(old >= MF_COUNT_MAX, "memfold: the folio at %p has too many references; its count would wrap.",
 		    (void *)folio);
 }
@@ -76,7 +77,8 @@ struct mf_folio *mf_pfn_try_pin(struct mf_map *map, mf_pfn_t pfn)
 static __attribute__((noinline, cold)) int pin_undo(struct mf_folio *folio, uint64_t old)
 {
 	__atomic_fetch_sub(&folio->page.counts, COUNT_PIN, __ATOMIC_RELAXED);
-	MF_PANIC_IF((uint32_t)old == 0, "memfold: a folio at %p is pinned that the caller does not hold.", (void *)folio);
+	MF_PANIC_IF((uint32_t)old == 0, "memfold: a folio at %p is pinned that the caller does not hold.",
+		    (void *)folio);
 	return -MF_EOVERFLOW;
 }
 
@@ -100,7 +102,8 @@ bool mf_folio_freeze(struct mf_folio *folio, uint32_t expected)
 void mf_folio_unfreeze(struct mf_folio *folio, uint32_t count)
 {
 	MF_PANIC_IF(__atomic_load_n(&folio->page.counts, __ATOMIC_RELAXED) != 0 || count == 0,
-		    "memfold: a folio at %p is unfrozen to count %u, but it is not frozen or that is 0.", (void *)folio, count);
+		    "memfold: a folio at %p is unfrozen to count %u, but it is not frozen or that is 0.",
+		    (void *)folio, count);
 	__atomic_store_n(&folio->page.counts, count, __ATOMIC_RELEASE);
 }
 
@@ -113,7 +116,8 @@ static int map_count_add(int32_t *count, uint32_t nr)
 	do {
 		if (nr > (uint32_t)(INT32_MAX - old))
 			return -MF_EOVERFLOW;
-	} while (!__atomic_compare_exchange_n(count, &old, old + (int32_t)nr, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(count, &old, old + (int32_t)nr, true, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
 	return 0;
 }
 
@@ -153,7 +157,7 @@ void mf_folio_unmap_frames(struct mf_folio *folio, uint32_t nr_frames)
 
 	/* Whole mappings enter the sum first and leave it last, so the sum is never below them. */
 	MF_PANIC_IF(nr_frames <= (uint32_t)old && old - (int32_t)nr_frames < whole,
-		    "memfold: %u frames of the folio at %p are unmapped, but %d of its %d mappings are of the whole.", nr_frames,
-		    (void *)folio, whole, old);
+		    "memfold: %u frames of the folio at %p are unmapped, but %d of its %d mappings are of the whole.",
+		    nr_frames, (void *)folio, whole, old);
 	map_count_sub(folio, &folio->page.mapcount, nr_frames);
 }

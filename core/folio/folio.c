@@ -15,7 +15,7 @@ void mf_page_prepare_head(struct mf_page *head, uint64_t record_word, unsigned o
 
 void mf_page_prepare_tail(struct mf_page *tail, unsigned order_in_tier)
 {
-	map_set_word(tail, ~(((uint64_t)MF_DESCRIPTOR_SIZE << order_in_tier) - 1) | 1);
+	map_set_word(tail, map_tail_word(order_in_tier));
 }
 
 /* ---- Allocate -------------------------------------------------------------------------------------------------- */
@@ -42,8 +42,9 @@ static int alloc_last_resort(struct mf_zone *zone, unsigned order, unsigned allo
 }
 
 /* Zones by distance of their node from the preferred one, those of equal distance in the order they were made. */
-static __attribute__((noinline)) int alloc_from_zones(struct mf_map *map, int node, unsigned order, unsigned alloc_flags,
-						      alloc_from_fn alloc_from, struct mf_page **page)
+static __attribute__((noinline)) int alloc_from_zones(struct mf_map *map, int node, unsigned order,
+						      unsigned alloc_flags, alloc_from_fn alloc_from,
+						      struct mf_page **page)
 {
 	unsigned preferred = node == MF_ANY_NODE ? 0 : (unsigned)node;
 	unsigned last = alloc_flags & MF_ALLOC_THIS_NODE ? 0 : MF_NODES_MAX - 1;
@@ -154,10 +155,13 @@ static __attribute__((noinline, cold)) void panic_not_freeable(const struct mf_m
 		return;
 	if (mf_word_is_tail(word))
 		mf_panic("memfold: pfn %llu is freed, but it is a tail; free the head of its folio.", pfn);
-	if (mf_word_kind(word) == MF_KIND_FREE)
+	if (mf_word_kind(word) == MF_KIND_FREE || word & MF_FLAG_CACHED)
 		mf_panic("memfold: the folio at pfn %llu is freed twice.", pfn);
+	if (mf_word_kind(word) == MF_KIND_DEVICE)
+		mf_panic("memfold: the reference to the compound at pfn %llu is dropped that is its region's own.", pfn);
 	if (mf_word_kind(word) != MF_KIND_USED)
-		mf_panic("memfold: pfn %llu is freed, but it is no folio in use (kind %d).", pfn, (int)mf_word_kind(word));
+		mf_panic("memfold: pfn %llu is freed, but it is no folio in use (kind %d).", pfn,
+			 (int)mf_word_kind(word));
 	if (counts != 0)
 		mf_panic("memfold: the folio at pfn %llu is freed with %u references and %u pins; both must be 0.", pfn,
 			 (unsigned)counts, (unsigned)(counts >> 32));
@@ -185,19 +189,20 @@ static __attribute__((noinline)) void free_any(struct mf_map *map, struct mf_pag
 	uint64_t word = mf_page_word(page);
 	unsigned order = mf_word_order(word), tier = mf_word_tier(word);
 
-	if (MF_UNLIKELY((word & MF_WORD_KIND_MASK) != (uint64_t)MF_KIND_USED << MF_WORD_KIND_SHIFT ||
+	if (MF_UNLIKELY(mf_word_is_tail(word) || mf_word_kind(word) != MF_KIND_USED ||
+			(word & (MF_FLAG_DIET | MF_FLAG_CACHED)) == (MF_FLAG_DIET | MF_FLAG_CACHED) ||
 			__atomic_load_n(&page->counts, __ATOMIC_RELAXED) != 0 || page->mapcount != 0)) {
 		panic_not_freeable(map, page);
 		return;
 	}
 	if (MF_LIKELY(zone_caches(map, order, tier))) {
 		free_to_cache(map, page, word, tier);
-		return;
+	} else if (MF_UNLIKELY(word & MF_FLAG_DIET)) {
+		forget_owner(page);
+		kept_put(zone_of_word(map, word), page);
+	} else {
+		zone_free_folio(zone_of_word(map, word), page);
 	}
-	forget_owner(page);
-	for (uint64_t i = 0; i < (uint64_t)1 << (order - map->geo.shift[tier]); i++)
-		map_set_word(&page[i], map_word_as(word, MF_KIND_FREE));
-	zone_free(zone_of_word(map, word), page, order);
 }
 
 void mf_folio_free_frozen(struct mf_map *map, struct mf_folio *folio)
@@ -308,10 +313,10 @@ struct mf_folio *mf_folio_next(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end_pf
 		if (mf_word_is_tail(word))
 			continue; /* a merge overtook us: ask again */
 		size = map_block_frames(map, mf_word_tier(word));
-		if (mf_word_kind(word) == MF_KIND_USED || word & MF_FLAG_BUDDY)
+		if (map_word_is_folio(word) || word & MF_FLAG_BUDDY)
 			size = (mf_pfn_t)1 << mf_word_order(word);
 		pfn = mf_round_down(pfn, size) + size;
-		if (mf_word_kind(word) == MF_KIND_USED) {
+		if (map_word_is_folio(word)) {
 			*next_pfn = pfn;
 			return folio;
 		}

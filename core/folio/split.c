@@ -132,6 +132,8 @@ int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_orde
 		return err;
 	if (mf_word_is_tail(word) || mf_word_kind(word) != MF_KIND_USED || new_order >= order)
 		return -MF_EINVAL;
+	if (word & MF_FLAG_DIET)
+		return -MF_EBUSY;
 	err = seize(folio);
 	if (err)
 		return err;
@@ -146,7 +148,8 @@ int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_orde
  * Freezes the folio that starts at pfn and ends by `end`, if it has the region and owner of `first` (NULL: any).  In a
  * reader section: what the caller does not hold may be freed, and its slot fold, before the compare-and-swap.
  */
-static int seize_at(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end, const struct mf_folio *first, struct mf_folio **seized)
+static int seize_at(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end, const struct mf_folio *first,
+		    struct mf_folio **seized)
 {
 	struct mf_folio *folio;
 	uint64_t word;
@@ -155,7 +158,7 @@ static int seize_at(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end, const struct
 	mf_reader_enter(map);
 	folio = mf_pfn_folio(map, pfn);
 	word = folio ? mf_page_word(&folio->page) : 0;
-	if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED && mf_folio_pfn(map, folio) == pfn &&
+	if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED && !(word & MF_FLAG_DIET) && mf_folio_pfn(map, folio) == pfn &&
 	    pfn + ((mf_pfn_t)1 << mf_word_order(word)) <= end &&
 	    (!first || (mf_folio_owner(folio) == mf_folio_owner(first) &&
 			mf_word_region(word) == mf_word_region(mf_page_word(&first->page)))))

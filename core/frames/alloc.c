@@ -6,7 +6,7 @@
  *   2  a normal free block                        7  wait for blocks in transition, and again
  *   3  unfold a normal block                      8  the map pool's idle frames (small orders)
  *   4  a free block of the home block             9  the stock (base frames)
- *   5  drain the caches, and again
+ *   5  restore what is kept, drain the caches, and again
  *
  * 8 and 9 come after every zone that may serve the request was asked for the rest.  Callers that may not wait get 1,
  * 2, the home block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never folds: it lists
@@ -111,6 +111,8 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 			unfold_failed = unfold_for(zone, a.block, order) != 0;
 			continue;
 		}
+		if (kept_restore(zone) > 0)
+			continue;
 		if (!drained) {
 			cache_drain(zone);
 			drained = true;
@@ -153,12 +155,26 @@ void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order)
 	zone_unlock(zone);
 }
 
+void zone_free_folio(struct mf_zone *zone, struct mf_page *page)
+{
+	uint64_t word = mf_page_word(page);
+	unsigned order = mf_word_order(word);
+	char *from = (char *)page + offsetof(struct mf_page, list);
+
+	/* The counts are 0 and stay as they are, since anyone may read them. */
+	__builtin_memset(from, 0, sizeof(*page) - offsetof(struct mf_page, list));
+	for (uint64_t i = 0; i < (uint64_t)1 << (order - zone->map->geo.shift[mf_word_tier(word)]); i++)
+		map_set_word(&page[i], map_word_as(word, MF_KIND_FREE));
+	zone_free(zone, page, order);
+}
+
 /* ---- The public calls ------------------------------------------------------------------------------------------ */
 
 static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 {
 	uint64_t nr = 0, more, keep = flags == MF_FOLD_KEEP ? 1 : 0;
 
+	kept_restore(zone);
 	cache_drain(zone);
 	while (fold_one(zone, keep))
 		nr++;

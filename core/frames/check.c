@@ -2,24 +2,27 @@
 /* check.c - the zones' share of law M8: every list, mask and counter against a recount. */
 #include "core/frames/zone.h"
 
-static int check_list(const struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order, uint64_t *nr_frames,
-		      struct mf_violation *v)
+static int check_list(const struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order,
+		      uint64_t *nr_frames, struct mf_violation *v)
 {
 	const struct zone_area *area = &zone->area[class];
 	const struct mf_list *head = &area->list[tier][order];
 	bool listed = (area->mask[tier] >> order & 1) != 0;
 
 	if (listed == mf_list_is_empty(head))
-		return check_fail(v, "M8", 0, "zone %u: the mask of tier %u, order %u does not tell whether its list is empty",
+		return check_fail(v, "M8", 0,
+				  "zone %u: the mask of tier %u, order %u does not tell whether its list is empty",
 				  zone->id, tier, order);
 	for (const struct mf_list *l = head->next; l != head; l = l->next) {
 		const struct mf_page *page = mf_container_of(l, struct mf_page, list);
 		uint64_t word = mf_page_word(page);
 
 		if (mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY) || mf_word_tier(word) != tier ||
-		    mf_word_order(word) != order || mf_word_zone(word) != zone->id || page->private_data != (uint64_t)class)
+		    mf_word_order(word) != order || mf_word_zone(word) != zone->id ||
+		    page->private_data != (uint64_t)class)
 			return check_fail(v, "M8", mf_page_to_pfn(zone->map, page),
-					  "a block on zone %u's list of tier %u, order %u does not belong there", zone->id, tier, order);
+					  "a block on zone %u's list of tier %u, order %u does not belong there",
+					  zone->id, tier, order);
 		*nr_frames += (uint64_t)1 << order;
 	}
 	return 0;
@@ -35,8 +38,10 @@ static int check_lists(const struct mf_zone *zone, uint64_t *nr_listed, struct m
 				if (check_list(zone, (enum zone_class)class, tier, order, &nr, v))
 					return 1;
 		if (nr != zone->area[class].nr_frames)
-			return check_fail(v, "M8", 0, "zone %u counts %llu free frames of class %u; its lists hold %llu", zone->id,
-					  (unsigned long long)zone->area[class].nr_frames, class, (unsigned long long)nr);
+			return check_fail(v, "M8", 0,
+					  "zone %u counts %llu free frames of class %u; its lists hold %llu", zone->id,
+					  (unsigned long long)zone->area[class].nr_frames, class,
+					  (unsigned long long)nr);
 		*nr_listed += nr;
 	}
 	return 0;
@@ -45,9 +50,10 @@ static int check_lists(const struct mf_zone *zone, uint64_t *nr_listed, struct m
 static int check_foldable(const struct mf_zone *zone, struct mf_violation *v)
 {
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
+		const struct mf_list *head = &zone->foldable[tier];
 		uint64_t nr = 0;
 
-		for (const struct mf_list *l = zone->foldable[tier].next; l != &zone->foldable[tier]; l = l->next, nr++) {
+		for (const struct mf_list *l = head->next; l != head; l = l->next, nr++) {
 			const struct mf_page *page = mf_container_of(l, struct mf_page, list);
 
 			if (mf_page_kind(page) != MF_KIND_SPLIT || page->nr_free != page->capacity)
@@ -55,8 +61,10 @@ static int check_foldable(const struct mf_zone *zone, struct mf_violation *v)
 						  "zone %u lists a block as foldable that has users", zone->id);
 		}
 		if (nr != zone->nr_foldable[tier])
-			return check_fail(v, "M8", 0, "zone %u counts %llu foldable blocks of tier %u; its list holds %llu", zone->id,
-					  (unsigned long long)zone->nr_foldable[tier], tier, (unsigned long long)nr);
+			return check_fail(v, "M8", 0,
+					  "zone %u counts %llu foldable blocks of tier %u; its list holds %llu",
+					  zone->id, (unsigned long long)zone->nr_foldable[tier], tier,
+					  (unsigned long long)nr);
 	}
 	return 0;
 }
@@ -90,12 +98,13 @@ static int check_zone(struct mf_zone *zone, const struct check_zone_totals *t, s
 		{ "set-aside blocks", zone->nr_set_aside, set_aside, t->set_aside },
 		{ "foldable blocks", zone->nr_foldable[1], zone->nr_foldable[1], t->foldable },
 		{ "split top blocks", split_top, split_top, t->split_top },
+		{ "kept folios", zone->nr_kept, list_length(&zone->kept), t->kept },
 		{ "blocks in transition", zone->nr_changing, zone->nr_changing, 0 },
 	};
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (all[i].counted != all[i].found || all[i].listed != all[i].found)
-			return check_fail(v, "M8", 0, "zone %u counts %llu %s and lists %llu; the records say %llu", zone->id,
-					  (unsigned long long)all[i].counted, all[i].what,
+			return check_fail(v, "M8", 0, "zone %u counts %llu %s and lists %llu; the records say %llu",
+					  zone->id, (unsigned long long)all[i].counted, all[i].what,
 					  (unsigned long long)all[i].listed, (unsigned long long)all[i].found);
 	return 0;
 }

@@ -40,6 +40,7 @@ static struct mf_zone *zone_create(struct mf_map *map, unsigned node, enum mf_so
 	zone->home = ZONE_NO_HOME;
 	mf_list_init(&zone->split_top);
 	mf_list_init(&zone->set_aside);
+	mf_list_init(&zone->kept);
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
 		mf_list_init(&zone->foldable[tier]);
 		for (unsigned class = 0; class < ZONE_NR_CLASSES; class++)
@@ -85,7 +86,8 @@ static void client_online(struct mf_map *map, const struct mf_region *r, unsigne
 
 	zone_lock(zone);
 	/* Whole blocks of tier 1 in an edge of the top tier: that top block never folds, the best home for the pool. */
-	if (zone->source == MF_SOURCE_SELF && zone->home == ZONE_NO_HOME && tier == 1 && r->top > 1 && end - start < top_block)
+	if (zone->source == MF_SOURCE_SELF && zone->home == ZONE_NO_HOME && tier == 1 && r->top > 1 &&
+	    end - start < top_block)
 		zone->home = mf_round_down(start, top_block);
 	zone_insert_range(zone, tier, start, end);
 	zone->nr_present += end - start;
@@ -105,7 +107,7 @@ struct offline {
 	struct mf_zone *zone;
 };
 
-/* -MF_EBUSY: in use.  -MF_EAGAIN: free, but in a cache, in transition, or part of a split block that may yet fold. */
+/* -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: free, but in a cache, in transition, or part of a split block that may yet fold. */
 static int take_free(struct offline *o, bool take)
 {
 	mf_pfn_t pfn = o->r->free_start;
@@ -116,7 +118,7 @@ static int take_free(struct offline *o, bool take)
 		uint64_t word = mf_page_word(page);
 
 		if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED)
-			return -MF_EBUSY;
+			return word & MF_FLAG_CACHED ? -MF_ENOMEM : -MF_EBUSY;
 		if (mf_word_is_tail(word) || mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY) ||
 		    zone_parent(o->zone, mf_word_tier(word), pfn))
 			return -MF_EAGAIN;
@@ -130,6 +132,7 @@ static int take_free(struct offline *o, bool take)
 static int offline_once(struct mf_map *map, const struct mf_region *r)
 {
 	struct offline o = { map, r, map->zone[r->zone] };
+	mf_pfn_t first_block = mf_round_down(r->config.start_pfn, map_block_frames(map, map->geo.top));
 	int err;
 
 	zone_lock(o.zone);
@@ -137,8 +140,7 @@ static int offline_once(struct mf_map *map, const struct mf_region *r)
 	if (!err) {
 		take_free(&o, true);
 		o.zone->nr_present -= r->config.end_pfn - r->free_start;
-		if (o.zone->home != ZONE_NO_HOME && o.zone->home >= mf_round_down(r->config.start_pfn, map_block_frames(map, map->geo.top)) &&
-		    o.zone->home < r->config.end_pfn)
+		if (o.zone->home != ZONE_NO_HOME && o.zone->home >= first_block && o.zone->home < r->config.end_pfn)
 			o.zone->home = ZONE_NO_HOME;
 	}
 	zone_unlock(o.zone);
@@ -175,6 +177,7 @@ static void client_stats(struct mf_map *map, struct mf_map_stats *stats)
 		zone_lock(zone);
 		stats->nr_pool_idle += zone->area[ZONE_POOL].nr_frames;
 		stats->nr_set_aside += zone->nr_set_aside;
+		stats->nr_kept += zone->nr_kept;
 		zone_unlock(zone);
 	}
 }
@@ -247,7 +250,8 @@ int mf_zone_info(struct mf_map *map, unsigned id, struct mf_zone_info *info)
 	info->nr_pool_idle = zone->area[ZONE_POOL].nr_frames;
 	info->nr_set_aside = zone->nr_set_aside;
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
-		info->nr_foldable[tier] = zone_folds_in_sets(zone->map, tier) ? set_count_idle_locked(zone) : zone->nr_foldable[tier];
+		info->nr_foldable[tier] = zone_folds_in_sets(zone->map, tier) ? set_count_idle_locked(zone) :
+										zone->nr_foldable[tier];
 		for (unsigned class = 0; class < ZONE_NR_CLASSES; class++)
 			for (unsigned order = 0; order < MF_ORDERS_MAX; order++)
 				for (struct mf_list *l = zone->area[class].list[tier][order].next;

@@ -10,6 +10,7 @@
  *   move.c     what outlives a set leaves its frame
  *   alloc.c    what users ask for; the slow path
  *   cache.c    per-CPU caches and the stock
+ *   kept.c     freed folios that are still on a diet
  *   client.c   what memmap asks: regions online and offline
  *   check.c    the laws, recounted
  */
@@ -19,6 +20,8 @@
 #include <memfold/frames.h>
 
 #include "core/memmap/map.h"
+
+#include <memfold/diet.h>
 
 /*
  * Whom a free block serves, by where it lies:
@@ -75,6 +78,8 @@ struct mf_zone {
 	unsigned nr_stock;         /* base frames for callers that may not wait                                 */
 	struct mf_page *stock[STOCK_SIZE];
 	uint64_t nr_present;       /* frames given online                                                       */
+	struct mf_list kept;       /* freed folios on a diet                                                    */
+	uint64_t nr_kept;          /* written under the lock, read by anyone                                     */
 	struct move *move;         /* while slots move, else NULL                                               */
 };
 
@@ -317,6 +322,16 @@ MF_MUST_CHECK int zone_alloc(struct mf_zone *zone, unsigned order, unsigned allo
 MF_MUST_CHECK int zone_alloc_last_resort(struct mf_zone *zone, unsigned order, struct mf_page **page);
 /* The reverse, for what is not cached.  Every record of it is of kind free, counts 0, links zero. */
 void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order);
+
+/* The same for a frozen folio, whose records are still those of one: whoever owned it is forgotten. */
+void zone_free_folio(struct mf_zone *zone, struct mf_page *page);
+
+/* ---- kept.c ---------------------------------------------------------------------------------------------------- */
+
+/* A frozen folio on a diet, owned by nobody.  Neither waits nor fails. */
+void kept_put(struct mf_zone *zone, struct mf_page *page);
+/* Restores the slots of what is kept and frees it, as far as memory goes; how many. */
+uint64_t kept_restore(struct mf_zone *zone);
 
 /* ---- client.c -------------------------------------------------------------------------------------------------- */
 

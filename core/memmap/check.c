@@ -12,11 +12,12 @@
  */
 #include <stdarg.h>
 
-#include "core/memmap/map.h"
+#include "core/memmap/diet.h"
 
 struct check {
 	struct mf_violation *violation;
 	struct check_totals totals;
+	struct diet_totals diet;
 	uint64_t nr_present; /* frames that are no hole */
 };
 
@@ -46,9 +47,9 @@ static int check_word(struct check *c, const struct mf_map *map, const struct ma
 				  mf_word_tier(at->word), at->tier);
 	if (at->word & (MF_FLAG_CHANGING | MF_FLAG_CHOSEN | MF_FLAG_PENDING))
 		return check_fail(c->violation, "M1", at->pfn, "a transition was left unfinished");
-	if (kind != MF_KIND_USED && kind != MF_KIND_DEVICE && at->page->counts != 0)
-		return check_fail(c->violation, "M1", at->pfn, "kind %d has count %u; only folios may have one", (int)kind,
-				  (unsigned)at->page->counts);
+	if (!map_word_is_folio(at->word) && at->page->counts != 0)
+		return check_fail(c->violation, "M1", at->pfn, "kind %d has count %u; only folios may have one",
+				  (int)kind, (unsigned)at->page->counts);
 	if (kind == MF_KIND_HOLE || (kind == MF_KIND_SPLIT && at->word & MF_FLAG_EDGE))
 		return 0;
 	if (!r || at->pfn < r->config.start_pfn || at->pfn + at->nr_frames > r->config.end_pfn ||
@@ -62,10 +63,17 @@ static int check_tails(struct check *c, struct mf_map *map, const struct map_vis
 {
 	unsigned order = mf_word_order(at->word), shift = map->geo.shift[at->tier];
 	uint64_t nr = at->nr_frames >> shift;
-	bool used = mf_word_kind(at->word) == MF_KIND_USED;
+	bool used = map_word_is_folio(at->word);
 
+	/* Slots that are aliases are looked at as such (check_diet.c). */
+	if (at->word & MF_FLAG_DIET) {
+		const struct mf_diet *diet = mf_layout_diet(map_word_region(map, at->word)->config.layout);
+
+		nr = mf_min(nr, (uint64_t)diet->nr_kept << (map->machine->paging.page_shift - MF_DESCRIPTOR_SHIFT));
+	}
 	if (order < shift || at->pfn & (at->nr_frames - 1))
-		return check_fail(c->violation, "M1", at->pfn, "order %u does not fit tier %u or this pfn", order, at->tier);
+		return check_fail(c->violation, "M1", at->pfn, "order %u does not fit tier %u or this pfn", order,
+				  at->tier);
 	for (uint64_t i = 1; i < nr; i++) {
 		const struct mf_page *tail = at->page + i;
 		uint64_t word = mf_page_word(tail);
@@ -164,8 +172,8 @@ static int check_split(struct check *c, struct mf_map *map, const struct map_vis
 	unsigned host = p->host ? MF_BLOCK_SLOTS : 0;
 
 	if (mf_word_child(at->word) >= at->tier)
-		return check_fail(c->violation, "M1", at->pfn, "a split block of tier %u has children on tier %u", at->tier,
-				  mf_word_child(at->word));
+		return check_fail(c->violation, "M1", at->pfn, "a split block of tier %u has children on tier %u",
+				  at->tier, mf_word_child(at->word));
 	if (at->word & MF_FLAG_EDGE)
 		return check_edge(c, map, at);
 	if (recount_children(c, map, at, &n))
@@ -173,8 +181,8 @@ static int check_split(struct check *c, struct mf_map *map, const struct map_vis
 	if (p->nr_free != n.nr_free || p->nr_map != n.nr_map || n.nr_host != host ||
 	    p->capacity != children_nr(map) - host)
 		return check_fail(c->violation, "M8", at->pfn,
-				  "a split block says %u free, %u map, capacity %u; counted %u free, %u map, %u hosts", p->nr_free,
-				  p->nr_map, p->capacity, n.nr_free, n.nr_map, n.nr_host);
+				  "a split block says %u free, %u map, capacity %u; counted %u free, %u map, %u hosts",
+				  p->nr_free, p->nr_map, p->capacity, n.nr_free, n.nr_map, n.nr_host);
 	if (at->word & MF_FLAG_SET_ASIDE)
 		c->totals.zone[mf_word_zone(at->word)].set_aside++;
 	else if (at->tier == map->geo.top && at->tier > 1)
@@ -182,6 +190,12 @@ static int check_split(struct check *c, struct mf_map *map, const struct map_vis
 	else if (p->nr_free == p->capacity)
 		c->totals.zone[mf_word_zone(at->word)].foldable++;
 	return 0;
+}
+
+/* On a classic diet the frame of the slot that tails are shown from is read-only. */
+static bool shows_tails(const struct mf_map *map, const struct map_visit *at)
+{
+	return mf_layout_diet(map_word_region(map, at->word)->config.layout)->tails == MF_TAILS_FIRST_TAIL;
 }
 
 /* A map frame says what it backs, and the page tables agree. */
@@ -198,7 +212,7 @@ static int check_map_frame(struct check *c, struct mf_map *map, const struct map
 	} else if (backs) {
 		struct mf_translation t = mf_pgtable_walk(&map->pgtable, address);
 
-		if (!t.background && t.pfn == at->pfn && t.writable && level < MF_TIERS_MAX)
+		if (!t.background && t.pfn == at->pfn && (t.writable || shows_tails(map, at)) && level < MF_TIERS_MAX)
 			return 0;
 	}
 	return check_fail(c->violation, "M6", at->pfn, "a map frame does not back what its record says (%llu at %llx)",
@@ -215,7 +229,9 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 		return 1;
 	if (kind == MF_KIND_SPLIT)
 		return check_split(c, map, at);
-	if ((kind == MF_KIND_USED || at->word & MF_FLAG_BUDDY) && check_tails(c, map, at))
+	if ((map_word_is_folio(at->word) || at->word & MF_FLAG_BUDDY) && check_tails(c, map, at))
+		return 1;
+	if (map_word_is_folio(at->word) && at->word & MF_FLAG_DIET && diet_check_unit(map, at->page, &c->diet, c->violation))
 		return 1;
 	if (kind == MF_KIND_MAP && check_map_frame(c, map, at))
 		return 1;
@@ -226,9 +242,11 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 		zone->cached += at->nr_frames;
 	else if (kind == MF_KIND_FREE)
 		return check_fail(c->violation, "M8", at->pfn, "a free frame is on no list and in no cache");
+	if (kind == MF_KIND_USED && at->word & MF_FLAG_CACHED)
+		zone->kept++;
 	if (kind != MF_KIND_HOLE) {
 		c->nr_present += at->nr_frames;
-		if (at->pfn >= map_word_region(map, at->word)->free_start)
+		if (kind != MF_KIND_DEVICE && at->pfn >= map_word_region(map, at->word)->free_start)
 			zone->present += at->nr_frames;
 	}
 	return check_below(c, map, at);
@@ -239,17 +257,25 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 struct backed {
 	struct check *c;
 	struct mf_map *map;
-	uint64_t nr_ram; /* frames of slots and tables that lie in no region                                      */
+	uint64_t nr_ram; /* frames of slots and tables that lie in no region, each slot counted                   */
 };
 
-static bool is_ram(const struct mf_map *map, mf_pfn_t pfn)
+bool map_frame_is_described(const struct mf_map *map, mf_pfn_t pfn)
 {
 	const struct mf_folio *folio = mf_pfn_folio(map, pfn);
 	uint64_t word = folio ? mf_page_word(&folio->page) : 0;
 
 	if (mf_word_kind(word) == MF_KIND_MAP)
-		return false;
-	return mf_word_kind(word) != MF_KIND_RESERVED || !reserve_holds(&map_word_region(map, word)->reserve, pfn);
+		return true;
+	return mf_word_kind(word) == MF_KIND_RESERVED && reserve_holds(&map_word_region(map, word)->reserve, pfn);
+}
+
+/* A uniform table stands for the slots in it; it is counted itself by who made it. */
+static uint64_t nr_uniform_ram(const struct mf_map *map, uintptr_t address)
+{
+	bool described = map_frame_is_described(map, mf_pgtable_walk(&map->pgtable, address).pfn);
+
+	return described ? 0 : (uint64_t)1 << map->geo.step;
 }
 
 /* A slot below the top is backed only under a split block whose children live on its tier. */
@@ -260,7 +286,9 @@ static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t p
 	unsigned tier = mf_page_tier(b->map, page), above;
 	mf_pfn_t first = mf_page_to_pfn(b->map, page);
 
-	if (is_ram(b->map, pfn))
+	if (is_table && level == 1 && mf_pgtable_entry(&b->map->pgtable, address).kind == MF_ENTRY_UNIFORM)
+		b->nr_ram += nr_uniform_ram(b->map, address);
+	else if (!map_frame_is_described(b->map, pfn))
 		b->nr_ram += is_table ? 1 : (uint64_t)1 << (level * b->map->geo.step);
 	if (is_table || tier == b->map->geo.top)
 		return 0;
@@ -273,7 +301,8 @@ static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t p
 			return 0;
 		break;
 	}
-	return check_fail(b->c->violation, "M3", first, "a slot of tier %u is backed, but no block above it is split", tier);
+	return check_fail(b->c->violation, "M3", first, "a slot of tier %u is backed, but no block above it is split",
+			  tier);
 }
 
 static const char *const laws[] = { "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8" };
@@ -293,8 +322,9 @@ static int check_tables(struct check *c, struct mf_map *map)
 		return check_fail(c->violation, laws[broken[1] - '1'], 0, "%s", broken + 4);
 	if (mf_pgtable_for_each(&map->pgtable, check_backed, &b))
 		return 1;
-	/* The root, the zero frame and the shared tables are no private entries. */
-	nr_own = mf_pgtable_init_frames(&map->machine->paging);
+	/* The root, the zero frame and the shared tables are no private entries; an alias has no frame of its own. */
+	nr_own = mf_pgtable_init_frames(&map->machine->paging) + map->nr_tails + map->nr_uniform;
+	b.nr_ram -= c->diet.nr_ram_aliases;
 	if (map->nr_ram != b.nr_ram + nr_own)
 		return check_fail(c->violation, "M8", 0, "%llu frames of RAM are counted; %llu back slots and tables",
 				  (unsigned long long)map->nr_ram, (unsigned long long)(b.nr_ram + nr_own));
@@ -333,6 +363,8 @@ int mf_map_check(struct mf_map *map, struct mf_violation *violation)
 		err = map_walk(map, check_record, &c);
 	if (!err)
 		err = check_tables(&c, map);
+	if (!err)
+		err = diet_check_tails(map, &c.diet, violation);
 	if (!err)
 		err = check_regions(&c, map);
 	if (!err)

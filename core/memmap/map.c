@@ -12,6 +12,10 @@ MF_BUILD_ASSERT(offsetof(struct mf_map, geo) == 0, "mf_map_geometry() casts");
 static const char *const layout_names[MF_NR_LAYOUTS] = {
 	[MF_LAYOUT_TIERED] = "tiered",
 	[MF_LAYOUT_FLAT] = "flat",
+	[MF_LAYOUT_HVO_5_14] = "hvo-5.14",
+	[MF_LAYOUT_HVO_5_18] = "hvo-5.18",
+	[MF_LAYOUT_HVO_7_1] = "hvo-7.1",
+	[MF_LAYOUT_DEVDAX] = "devdax",
 };
 
 static const char *const source_names[MF_NR_SOURCES] = {

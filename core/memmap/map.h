@@ -30,6 +30,8 @@ struct reserve {
 	struct mf_lock lock;
 	unsigned nr_free;
 	uint32_t *group;
+	unsigned nr_spare;     /* classic diets on an altmap: frames that a diet gave back, a stack under `lock`    */
+	uint32_t *spare;
 };
 
 struct mf_region {
@@ -50,6 +52,7 @@ struct check_zone_totals {
 	uint64_t set_aside;      /* split blocks: of the map pool,                                             */
 	uint64_t foldable;       /* of tier 1 without users,                                                   */
 	uint64_t split_top;      /* of a top tier that folds in sets                                           */
+	uint64_t kept;           /* folios, freed and still on a diet                                          */
 };
 
 struct check_totals {
@@ -79,19 +82,24 @@ struct mf_map {
 	uint64_t window_bytes;     /* of all windows together, from geo.window[0]                              */
 
 	struct mf_lock region_lock; /* regions come and go; held across waits and flushes                      */
-	struct mf_lock table_lock;  /* page tables of the windows; held across flushes and quiesce: never with a zone's */
+	struct mf_lock table_lock;  /* page tables of the windows; held across flushes and quiesce: not with a zone's */
 	struct mf_pgtable pgtable;  /* table_lock (walks: anyone)                                              */
 
 	struct mf_region *region[MF_REGIONS_MAX]; /* region_lock; entries are read by anyone who holds a block of it */
 	struct mf_zone *zone[MF_ZONES_MAX];       /* set once                                                    */
-	struct mf_zone *zone_of_node[1 + MF_NODES_MAX]; /* set once: [1 + node]: its first, asked first; [0]: MF_ANY_NODE */
+	struct mf_zone *zone_of_node[1 + MF_NODES_MAX]; /* set once; [1 + node]: the first to ask; [0]: MF_ANY_NODE */
 	unsigned nr_zones;         /* atomic: map_nr_zones()                                                    */
 
 	uint64_t epoch;            /* atomic: the current reader epoch, from 1                                  */
 	struct map_reader *reader; /* [machine->nr_cpus]                                                        */
 
+	struct mf_lock tails_lock;
+	struct diet_tails *tails;   /* tails_lock                                                               */
+	bool diet_is_off;           /* atomic                                                                   */
+
 	/* Counters, atomic, relaxed. */
 	uint64_t nr_described, nr_ram;
+	uint64_t nr_tails, nr_uniform; /* zones' tail frames; uniform tables                                       */
 	uint64_t flushes, quiesces, tables_moved;
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX];
 };
@@ -151,9 +159,21 @@ static inline uint64_t map_word_order(unsigned order)
 	return (uint64_t)order << MF_WORD_ORDER_SHIFT;
 }
 
+/* A head with counts: used, or a device's.  Needs: no tail. */
+static inline bool map_word_is_folio(uint64_t word)
+{
+	return mf_word_kind(word) == MF_KIND_USED || mf_word_kind(word) == MF_KIND_DEVICE;
+}
+
 static inline uint64_t map_word_child(unsigned tier)
 {
 	return (uint64_t)tier << MF_WORD_CHILD_SHIFT;
+}
+
+/* A tail of a folio of 2^order_in_tier descriptors: the AND-mask. */
+static inline uint64_t map_tail_word(unsigned order_in_tier)
+{
+	return ~(((uint64_t)MF_DESCRIPTOR_SIZE << order_in_tier) - 1) | 1;
 }
 
 /* What never changes about a record as long as its region lives. */
@@ -259,6 +279,8 @@ void ram_put(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t pfn);
 /* Adds frames until the bag holds nr; -MF_ENOMEM leaves the bag as it was. */
 MF_MUST_CHECK int ram_fill(struct mf_map *map, unsigned node, struct mf_bag *bag, unsigned nr);
 void ram_empty(struct mf_map *map, unsigned node, struct mf_bag *bag);
+/* In the direct map, where the machine can. */
+void ram_protect(struct mf_map *map, mf_pfn_t pfn, bool writable);
 
 /* ---- window.c: which slots are backed -------------------------------------------------------------------------- */
 
@@ -308,8 +330,10 @@ unsigned window_tables_needed(struct mf_map *map, const struct children *c);
 MF_MUST_CHECK int window_link(struct mf_map *map, const struct children *c, struct mf_bag *tables);
 MF_MUST_CHECK int window_populate_host(struct mf_map *map, const struct children *c);
 
-/* The slots read as zero again.  TABLES: the frames go to c->slot, tables that became uniform to `tables`; both may be reused
- * after the flush.  The _locked form is called with table_lock held. */
+/*
+ * The slots read as zero again.  TABLES: the frames go to c->slot, tables that became uniform to `tables`; both may be
+ * reused after the flush.  The _locked form is called with table_lock held.
+ */
 void window_unlink(struct mf_map *map, struct children *c, struct mf_bag *tables);
 void window_unlink_locked(struct mf_map *map, struct children *c, struct mf_bag *tables);
 
@@ -327,6 +351,7 @@ struct window_ensure {
 	uintptr_t start, end;
 	unsigned node;
 	bool leaves;
+	bool can_alias;          /* HOST: memory whose slots can become aliases                                 */
 	struct reserve *reserve; /* where the slots' frames come from; NULL: RAM                                */
 };
 MF_MUST_CHECK int window_ensure(struct mf_map *map, const struct window_ensure *want);
@@ -354,8 +379,10 @@ void region_unlock(struct mf_map *map);
 
 /* ---- reserve.c: frames of a region that are kept for its map --------------------------------------------------- */
 
-/* Sets the reserve apart, of a region whose config, source, top and nr_flat_slots are known.  -MF_ENOMEM (also: an altmap
- * that is too small for a flat region), -MF_EINVAL; nothing left behind. */
+/*
+ * Sets the reserve apart, of a region whose config, source, top and nr_flat_slots are known.  -MF_ENOMEM (also: an
+ * altmap that is too small for a flat region), -MF_EINVAL; nothing left behind.
+ */
 MF_MUST_CHECK int reserve_init(struct mf_map *map, struct mf_region *r);
 void reserve_exit(struct mf_map *map, struct mf_region *r);
 static inline bool reserve_holds(const struct reserve *reserve, mf_pfn_t pfn)
@@ -371,6 +398,14 @@ void reserve_untake(struct reserve *reserve, unsigned order, mf_pfn_t pfn);
 /* tiered: the slots of one block's children, eight frames in a row; -MF_ENOMEM when no group is left. */
 MF_MUST_CHECK int reserve_take_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t slot[MF_BLOCK_SLOTS]);
 void reserve_put_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t first);
+
+/*
+ * Classic diets on an altmap: a frame that backed a slot and does so no more; and one to back a slot with, false when
+ * there is none.  set_backs records what such a frame backs; frames of elsewhere have no record.
+ */
+void reserve_put_frame(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
+bool reserve_take_frame(struct mf_map *map, const struct mf_region *r, mf_pfn_t *pfn);
+void reserve_set_backs(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn, uintptr_t va);
 
 /* ---- fold.c: publishing ---------------------------------------------------------------------------------------- */
 
@@ -405,6 +440,9 @@ typedef int (*map_visit_fn)(void *ctx, struct mf_map *map, const struct map_visi
 int map_walk(struct mf_map *map, map_visit_fn visit, void *ctx);
 
 /* ---- check.c --------------------------------------------------------------------------------------------------- */
+
+/* Does a region hold this frame, as one for its map? */
+bool map_frame_is_described(const struct mf_map *map, mf_pfn_t pfn);
 
 /* Fills the violation and returns 1. */
 int check_fail(struct mf_violation *violation, const char *law, mf_pfn_t pfn, const char *format, ...)

@@ -40,6 +40,12 @@ int ram_fill(struct mf_map *map, unsigned node, struct mf_bag *bag, unsigned nr)
 	return 0;
 }
 
+void ram_protect(struct mf_map *map, mf_pfn_t pfn, bool writable)
+{
+	if (map->machine->ops->direct_protect)
+		map->machine->ops->direct_protect(map->machine, pfn, writable);
+}
+
 void ram_empty(struct mf_map *map, unsigned node, struct mf_bag *bag)
 {
 	while (bag->nr > 0)

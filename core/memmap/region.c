@@ -16,7 +16,7 @@
  * writes records, children before parents, and cannot fail.  Removing: the frames off the lists, withdraw (parents
  * first), quiesce, trim.  Everything here runs under map->region_lock.
  */
-#include "core/memmap/map.h"
+#include "core/memmap/diet.h"
 
 /* Called for every run of whole blocks, and on entering and leaving every edge, in ascending order of pfn. */
 struct cover {
@@ -80,6 +80,18 @@ static bool block_is_split(const struct mf_map *map, unsigned tier, mf_pfn_t blo
 	return mf_page_kind(map_record(map, tier, block)) == MF_KIND_SPLIT;
 }
 
+/* Its compounds are device folios; and the map of those that lie in whole blocks is populated on its diet. */
+static bool is_compound(const struct mf_region *r)
+{
+	return r->config.layout == MF_LAYOUT_DEVDAX;
+}
+
+static bool is_populated_dieted(const struct mf_map *map, const struct mf_region *r)
+{
+	return is_compound(r) && r->source != MF_SOURCE_ALTMAP &&
+	       mf_diet_saves(r->config.layout, map->machine->paging.page_shift, MF_DESCRIPTOR_SIZE, r->config.unit_order) > 0;
+}
+
 static bool has_flat_reserve(const struct mf_region *r)
 {
 	return r->top == 0 && r->reserve.end > r->reserve.start;
@@ -87,17 +99,34 @@ static bool has_flat_reserve(const struct mf_region *r)
 
 /* ---- Prepare: back the slots ----------------------------------------------------------------------------------- */
 
-static int ensure_records(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end,
-			  struct reserve *reserve)
+static struct window_ensure records_of(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start,
+				       mf_pfn_t end)
 {
-	struct window_ensure want = {
+	return (struct window_ensure){
 		.start = (uintptr_t)map_record(map, tier, start),
 		.end = (uintptr_t)(map_record(map, tier, end - 1) + 1),
 		.node = r->config.node,
-		.leaves = r->config.layout == MF_LAYOUT_FLAT,
-		.reserve = reserve,
+		/* Device DAX with its map in RAM is populated slot by slot. */
+		.leaves = r->top == 0 && (!is_compound(r) || r->source == MF_SOURCE_ALTMAP),
 	};
+}
 
+static int ensure_records(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	struct window_ensure want = records_of(map, r, tier, start, end);
+
+	return window_ensure(map, &want);
+}
+
+/* The records of whole blocks that are split for as long as the region lives. */
+static int ensure_children(struct mf_map *map, struct mf_region *r, mf_pfn_t start, mf_pfn_t end)
+{
+	struct window_ensure want = records_of(map, r, r->top, start, end);
+
+	if (is_populated_dieted(map, r))
+		return compound_populate(map, r, want.start, want.end);
+	want.can_alias = mf_layout_diet(r->config.layout)->is_by_remap;
+	want.reserve = has_flat_reserve(r) ? &r->reserve : NULL;
 	return window_ensure(map, &want);
 }
 
@@ -106,9 +135,9 @@ static int prepare_run(struct mf_map *map, struct mf_region *r, unsigned tier, m
 	int err = 0;
 
 	if (tier == map->geo.top)
-		err = ensure_records(map, r, tier, start, end, NULL);
+		err = ensure_records(map, r, tier, start, end);
 	if (!err && tier > r->top)
-		err = ensure_records(map, r, r->top, start, end, has_flat_reserve(r) ? &r->reserve : NULL);
+		err = ensure_children(map, r, start, end);
 	return err;
 }
 
@@ -117,9 +146,9 @@ static int prepare_edge(struct mf_map *map, struct mf_region *r, unsigned tier, 
 	int err = 0;
 
 	if (tier == map->geo.top)
-		err = ensure_records(map, r, tier, block, block + map_block_frames(map, tier), NULL);
+		err = ensure_records(map, r, tier, block, block + map_block_frames(map, tier));
 	if (!err && !block_is_split(map, tier, block))
-		err = ensure_records(map, r, tier - 1, block, block + map_block_frames(map, tier), NULL);
+		err = ensure_records(map, r, tier - 1, block, block + map_block_frames(map, tier));
 	return err;
 }
 
@@ -133,12 +162,26 @@ static void write_run(struct mf_map *map, unsigned tier, mf_pfn_t start, mf_pfn_
 		map_set_word(page, word);
 }
 
+/* What stands behind the reserve is compounds; the reserve's own records follow. */
+static void commit_compounds(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
+{
+	mf_pfn_t middle = mf_min(mf_max(start, r->free_start), end);
+
+	if (start < middle)
+		write_run(map, 0, start, middle, map_region_word(r, MF_KIND_RESERVED, 0));
+	if (middle < end)
+		compound_commit(map, r, middle, end, tier > 0 && is_populated_dieted(map, r));
+}
+
 static int commit_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	unsigned at = run_tier(r, tier);
 	bool reserved = r->reserve.group && start < r->reserve.end;
 
-	write_run(map, at, start, end, map_region_word(r, reserved ? MF_KIND_RESERVED : MF_KIND_FREE, at));
+	if (is_compound(r))
+		commit_compounds(map, r, tier, start, end);
+	else
+		write_run(map, at, start, end, map_region_word(r, reserved ? MF_KIND_RESERVED : MF_KIND_FREE, at));
 	if (at < tier)
 		write_run(map, tier, start, end,
 			  map_region_word(r, MF_KIND_SPLIT, tier) | map_word_child(at) | MF_FLAG_EDGE);
@@ -167,7 +210,7 @@ static int commit_leave_edge(struct mf_map *map, struct mf_region *r, unsigned t
 static int online_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	start = mf_max(start, r->free_start);
-	if (start < end)
+	if (start < end && !is_compound(r))
 		map->client->online(map, r, run_tier(r, tier), start, end);
 	return 0;
 }
@@ -244,9 +287,13 @@ static int withdraw_edge(struct mf_map *map, struct mf_region *r, unsigned tier,
 
 static int trim_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
-	if (tier > r->top)
-		window_trim(map, (uintptr_t)map_record(map, r->top, start),
-			    (uintptr_t)(map_record(map, r->top, end - 1) + 1), r->config.node, &r->reserve);
+	uintptr_t first = (uintptr_t)map_record(map, r->top, start);
+	uintptr_t last = (uintptr_t)(map_record(map, r->top, end - 1) + 1);
+
+	if (tier > r->top && is_populated_dieted(map, r))
+		compound_depopulate(map, r, first, last);
+	else if (tier > r->top)
+		window_trim(map, first, last, r->config.node, &r->reserve);
 	if (tier == map->geo.top)
 		window_trim(map, (uintptr_t)map_record(map, tier, start),
 			    (uintptr_t)(map_record(map, tier, end - 1) + 1), r->config.node, NULL);
@@ -260,14 +307,17 @@ static int trim_edge(struct mf_map *map, struct mf_region *r, unsigned tier, mf_
 	if (block_is_split(map, tier, block))
 		return 0;
 	window_trim(map, (uintptr_t)map_record(map, tier - 1, block),
-		    (uintptr_t)(map_record(map, tier - 1, block + map_block_frames(map, tier) - 1) + 1), r->config.node, NULL);
+		    (uintptr_t)(map_record(map, tier - 1, block + map_block_frames(map, tier) - 1) + 1),
+		    r->config.node, NULL);
 	if (tier == map->geo.top)
 		window_trim(map, record, record + MF_DESCRIPTOR_SIZE, r->config.node, NULL);
 	return 0;
 }
 
 static const struct cover prepare = { .run = prepare_run, .enter_edge = prepare_edge };
-static const struct cover commit = { .run = commit_run, .enter_edge = commit_enter_edge, .leave_edge = commit_leave_edge };
+static const struct cover commit = {
+	.run = commit_run, .enter_edge = commit_enter_edge, .leave_edge = commit_leave_edge
+};
 static const struct cover online = { .run = online_run };
 static const struct cover withdraw = { .run = withdraw_run, .leave_edge = withdraw_edge };
 static const struct cover trim = { .run = trim_run, .leave_edge = trim_edge };
@@ -282,16 +332,29 @@ static void cover_all(struct mf_map *map, struct mf_region *r, const struct cove
 
 /* ---- The calls ------------------------------------------------------------------------------------------------- */
 
+/* Compounds are naturally aligned, so that tails find their head by a mask [R-DAX-31]. */
+static bool units_are_right(const struct mf_map *map, const struct mf_region_config *c)
+{
+	mf_pfn_t inside;
+
+	if (c->layout != MF_LAYOUT_DEVDAX)
+		return c->unit_order == 0;
+	if (c->source == MF_SOURCE_SELF || c->unit_order > map->geo.shift[map->geo.top])
+		return false;
+	inside = ((mf_pfn_t)1 << c->unit_order) - 1;
+	return ((c->start_pfn | c->end_pfn | c->nr_altmap) & inside) == 0;
+}
+
 static int config_check(const struct mf_map *map, const struct mf_region_config *c)
 {
 	if (c->start_pfn >= c->end_pfn || c->node >= MF_NODES_MAX || (unsigned)c->layout >= MF_NR_LAYOUTS ||
 	    (unsigned)c->source >= MF_NR_SOURCES || c->top > map->geo.top ||
-	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP))
+	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP) || !units_are_right(map, c))
 		return -MF_EINVAL;
 	if (c->end_pfn > map->geo.span)
 		return -MF_E2BIG;
 	if (map->machine->backing == MF_WINDOW_HOST)
-		return 0;
+		return mf_layout_diet(c->layout)->nr_kept == 0 || map->machine->ops->host_alias ? 0 : -MF_EOPNOTSUPP;
 	if (c->source == MF_SOURCE_HOST)
 		return -MF_EOPNOTSUPP;
 	if (c->source != MF_SOURCE_ALTMAP)
@@ -385,7 +448,7 @@ static int region_add_locked(struct mf_map *map, const struct mf_region_config *
 	r->config = *config;
 	r->id = *id;
 	r->source = m->backing == MF_WINDOW_HOST ? MF_SOURCE_HOST : config->source;
-	r->top = config->layout == MF_LAYOUT_FLAT ? 0 : config->top ? config->top : map->geo.top;
+	r->top = config->layout != MF_LAYOUT_TIERED ? 0 : config->top ? config->top : map->geo.top;
 	(void)region_cover(map, r, &count);
 	err = reserve_init(map, r);
 	if (err) {
@@ -422,14 +485,26 @@ int mf_region_add(struct mf_map *map, const struct mf_region_config *config, uns
 	return err;
 }
 
+static bool zone_needs_tails(const struct mf_map *map, unsigned zone)
+{
+	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+		const struct mf_region *r = map->region[i];
+
+		if (r && r->zone == zone && mf_layout_diet(r->config.layout)->tails == MF_TAILS_ZONE)
+			return true;
+	}
+	return false;
+}
+
 static int region_remove_locked(struct mf_map *map, unsigned id)
 {
 	struct mf_region *r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
+	unsigned zone;
 	int err;
 
 	if (!r)
 		return -MF_ENOENT;
-	err = map->client->offline(map, r);
+	err = is_compound(r) ? compound_offline(map, r) : map->client->offline(map, r);
 	if (err)
 		return err;
 	cover_all(map, r, &withdraw);
@@ -438,7 +513,10 @@ static int region_remove_locked(struct mf_map *map, unsigned id)
 	mf_log(MF_LOG_INFO, "memfold: region %u removed: pfn %llu to %llu", id, (unsigned long long)r->config.start_pfn,
 	       (unsigned long long)r->config.end_pfn);
 	__atomic_fetch_sub(&map->nr_described, r->config.end_pfn - r->config.start_pfn, __ATOMIC_RELAXED);
+	zone = r->zone;
 	region_unback(map, r);
+	if (!zone_needs_tails(map, zone))
+		diet_tails_drop(map, zone);
 	return 0;
 }
 

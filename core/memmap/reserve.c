@@ -2,13 +2,13 @@
 /*
  * reserve.c - frames at a region's start that are kept for its map: an altmap, or a flat region on its own frames.
  *
- *   flat     [ low slots | leaf | leaf | leaf | high slots ][ the allocator's ...       taken once, while the region is added
- *   tiered   [ 8 | 8 | 8 | 8 | 8 ... whole blocks          ][ the allocator's ...       a group for each block that is unfolded
+ *   flat     [ low slots | leaf | leaf | leaf | high slots ][ the allocator's ... taken once, while the region is added
+ *   tiered   [ 8 | 8 | 8 | 8 | 8 ... whole blocks          ][ the allocator's ... a group for each block that unfolds
  *
  * A tiered reserve is whole blocks of tier 1 with records of kind reserved, so that it costs nothing on tier 0; a flat
  * one's used frames have records of kind map, the rest are reserved.  Tables never come from here.
  */
-#include "core/memmap/map.h"
+#include "core/memmap/diet.h"
 
 static int groups_init(struct mf_map *map, struct mf_region *r)
 {
@@ -44,6 +44,13 @@ int reserve_init(struct mf_map *map, struct mf_region *r)
 		return groups_init(map, r);
 	if (nr < r->nr_flat_slots)
 		return -MF_ENOMEM;
+	if (mf_layout_diet(r->config.layout)->is_by_remap && r->source == MF_SOURCE_ALTMAP) {
+		if (nr > UINT32_MAX)
+			return -MF_EINVAL;
+		reserve->spare = map->machine->ops->meta_alloc(map->machine, nr * sizeof(*reserve->spare));
+		if (!reserve->spare)
+			return -MF_ENOMEM;
+	}
 	reserve->low_next = start;
 	reserve->low_end = mf_min(mf_round_up(start, block), reserve->end);
 	reserve->leaf_next = reserve->low_end;
@@ -58,6 +65,9 @@ void reserve_exit(struct mf_map *map, struct mf_region *r)
 
 	if (reserve->group)
 		map->machine->ops->meta_free(map->machine, reserve->group, nr * sizeof(*reserve->group));
+	nr = reserve->end - reserve->start;
+	if (reserve->spare)
+		map->machine->ops->meta_free(map->machine, reserve->spare, nr * sizeof(*reserve->spare));
 }
 
 int reserve_take(struct reserve *reserve, unsigned order, mf_pfn_t *pfn)
@@ -112,4 +122,46 @@ void reserve_put_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t first)
 	mf_machine_lock(map->machine, &reserve->lock);
 	reserve->group[reserve->nr_free++] = (uint32_t)((first - reserve->start) / MF_BLOCK_SLOTS);
 	mf_machine_unlock(map->machine, &reserve->lock);
+}
+
+/* ---- Classic diets --------------------------------------------------------------------------------------------- */
+
+void reserve_set_backs(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn, uintptr_t va)
+{
+	struct mf_page *page;
+
+	if (!reserve_holds(&r->reserve, pfn))
+		return;
+	page = map_record(map, 0, pfn);
+	page->mapping = map_backs_slot(0);
+	page->index = va;
+	map_set_word(page, map_region_word(r, MF_KIND_MAP, 0));
+}
+
+void reserve_put_frame(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
+{
+	struct reserve *reserve = &map->region[r->id]->reserve;
+	struct mf_page *page = map_record(map, 0, pfn);
+
+	page->mapping = 0;
+	page->index = 0;
+	map_set_word(page, map_region_word(r, MF_KIND_RESERVED, 0));
+	mf_machine_lock(map->machine, &reserve->lock);
+	reserve->spare[reserve->nr_spare++] = (uint32_t)(pfn - reserve->start);
+	mf_machine_unlock(map->machine, &reserve->lock);
+}
+
+bool reserve_take_frame(struct mf_map *map, const struct mf_region *r, mf_pfn_t *pfn)
+{
+	struct reserve *reserve = &map->region[r->id]->reserve;
+	bool found;
+
+	if (!reserve->spare)
+		return false;
+	mf_machine_lock(map->machine, &reserve->lock);
+	found = reserve->nr_spare > 0;
+	if (found)
+		*pfn = reserve->start + reserve->spare[--reserve->nr_spare];
+	mf_machine_unlock(map->machine, &reserve->lock);
+	return found;
 }

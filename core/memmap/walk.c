@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* walk.c - every record of the map, from above; and what is counted by walking: statistics and the digest. */
-#include "core/memmap/map.h"
+#include "core/memmap/diet.h"
 
 /* ---- The walk -------------------------------------------------------------------------------------------------- */
 
@@ -8,13 +8,14 @@ struct walk {
 	struct mf_map *map;
 	map_visit_fn visit;
 	void *ctx;
-	mf_pfn_t done; /* everything below was spoken for: a folio or free block may reach beyond the split block it starts in */
+	/* Everything below was spoken for: a folio or free block may reach beyond the split block it starts in. */
+	mf_pfn_t done;
 };
 
 /* How far one record speaks: a folio or free block by its order, everything else for its own block. */
 static uint64_t frames_of(const struct mf_map *map, uint64_t word, unsigned tier)
 {
-	bool by_order = mf_word_kind(word) == MF_KIND_USED || word & MF_FLAG_BUDDY;
+	bool by_order = map_word_is_folio(word) || word & MF_FLAG_BUDDY;
 
 	return by_order && !mf_word_is_tail(word) ? (uint64_t)1 << mf_word_order(word) : map_block_frames(map, tier);
 }
@@ -78,7 +79,12 @@ static int count_record(void *ctx, struct mf_map *map, const struct map_visit *a
 {
 	struct mf_map_stats *stats = ctx;
 
-	(void)map;
+	if (map_word_is_folio(at->word) && at->word & MF_FLAG_DIET) {
+		struct diet_unit u = diet_unit(map, at->page);
+
+		stats->nr_dieted++;
+		stats->nr_aliases += u.nr_slots - u.diet->nr_kept;
+	}
 	switch (mf_word_kind(at->word)) {
 	case MF_KIND_FREE:
 		stats->nr_free += at->nr_frames;
@@ -95,12 +101,15 @@ static int count_record(void *ctx, struct mf_map *map, const struct map_visit *a
 	case MF_KIND_HOLE:
 		stats->nr_hole += at->nr_frames;
 		break;
+	case MF_KIND_DEVICE:
+		stats->nr_device += at->nr_frames;
+		break;
 	case MF_KIND_SPLIT:
 		stats->nr_split[at->tier]++;
 		if (map->machine->backing == MF_WINDOW_HOST) {
-			uint64_t bytes = at->nr_frames >> map->geo.shift[mf_word_child(at->word)] << MF_DESCRIPTOR_SHIFT;
+			uint64_t nr = at->nr_frames >> map->geo.shift[mf_word_child(at->word)];
 
-			stats->nr_slots += bytes >> map->machine->paging.page_shift;
+			stats->nr_slots += nr << MF_DESCRIPTOR_SHIFT >> map->machine->paging.page_shift;
 		}
 		break;
 	default:
@@ -116,10 +125,11 @@ static int count_entry(void *ctx, unsigned level, uintptr_t va, mf_pfn_t pfn, bo
 		struct mf_map_stats *stats;
 	} *c = ctx;
 
-	(void)va;
 	(void)pfn;
 	if (!is_table)
 		c->stats->nr_slots += (uint64_t)1 << (level * c->map->geo.step);
+	else if (level == 1 && mf_pgtable_entry(&c->map->pgtable, va).kind == MF_ENTRY_UNIFORM)
+		c->stats->nr_slots += (uint64_t)1 << c->map->geo.step;
 	return 0;
 }
 
@@ -131,7 +141,8 @@ static void count_tables(struct mf_map *map, struct mf_map_stats *stats)
 	} c = { map, stats };
 
 	stats->nr_zero = 1;
-	stats->nr_tables = mf_pgtable_frames(&map->pgtable) - 2; /* neither the root nor the zero frame */
+	/* Neither the root nor the zero frame. */
+	stats->nr_tables = mf_pgtable_frames(&map->pgtable) - 2 + __atomic_load_n(&map->nr_uniform, __ATOMIC_RELAXED);
 	mf_pgtable_for_each(&map->pgtable, count_entry, &c);
 }
 
@@ -179,6 +190,9 @@ void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats)
 	}
 	map_walk(map, count_record, stats);
 	region_unlock(map);
+	/* Until here every slot that shows something was counted. */
+	stats->nr_slots += __atomic_load_n(&map->nr_tails, __ATOMIC_RELAXED);
+	stats->nr_slots -= mf_min(stats->nr_slots, stats->nr_aliases);
 	map->client->stats(map, stats);
 }
 
@@ -228,6 +242,7 @@ uint64_t mf_map_digest(struct mf_map *map)
 		digest = mix(digest, r->config.end_pfn);
 		digest = mix(digest, (uint64_t)r->config.node << 32 | (uint64_t)r->config.layout << 16 |
 					     (uint64_t)r->config.source << 8 | r->config.top);
+		digest = mix(digest, r->config.unit_order);
 	}
 	map_walk(map, digest_record, &digest);
 	return digest;

@@ -120,7 +120,8 @@ int window_link(struct mf_map *map, const struct children *c, struct mf_bag *tab
 	if (!on_tables(map))
 		return 0;
 	table_lock(map);
-	err = mf_pgtable_map(&map->pgtable, children_address(map, c), 0, c->slot, MF_BLOCK_SLOTS, MF_PROT_WRITE, tables);
+	err = mf_pgtable_map(&map->pgtable, children_address(map, c), 0, c->slot, MF_BLOCK_SLOTS, MF_PROT_WRITE,
+			     tables);
 	table_unlock(map);
 	return err;
 }
@@ -227,6 +228,8 @@ int window_ensure(struct mf_map *map, const struct window_ensure *want)
 
 	if (on_tables(map))
 		return ensure_tables(map, want, start, end);
+	if (want->can_alias)
+		return map->machine->ops->host_share(map->machine, (void *)start, end - start);
 	return map->machine->ops->host_populate(map->machine, (void *)start, end - start);
 }
 

@@ -184,8 +184,8 @@ static inline uint64_t mf_folio_flags(const struct mf_folio *folio)
  * outside them.
  * Needs: the caller is the sole holder (count 1, no pins, no maps) and has it on no list.  Gives: references to all;
  * the first in place of the old.
- * Fails, nothing changed: -MF_EINVAL (order not lower), -MF_EBUSY (other holders, pins or maps), -MF_ENOMEM (no frame
- * for the slots).
+ * Fails, nothing changed: -MF_EINVAL (order not lower), -MF_EBUSY (other holders, pins or maps; or on a diet, diet.h),
+ * -MF_ENOMEM (no frame for the slots).
  * May: wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_order);
@@ -196,7 +196,7 @@ MF_API MF_MUST_CHECK int mf_folio_split(struct mf_map *map, struct mf_folio *fol
  * Needs: the caller is the sole holder of every one of them and has none on a list; they cover the range exactly, in
  * one region.
  * Fails, nothing changed: -MF_EINVAL (pfn not aligned, order too large), -MF_EBUSY (a part is free, held by others,
- * pinned or mapped, is a map frame, or of another owner).
+ * pinned or mapped, on a diet, is a map frame, or of another owner).
  * May: wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_folio_merge(struct mf_map *map, mf_pfn_t pfn, unsigned order, struct mf_folio **folio);

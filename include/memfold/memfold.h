@@ -7,6 +7,7 @@
 #include <memfold/machine.h>
 #include <memfold/pgtable.h>
 #include <memfold/memmap.h>
+#include <memfold/diet.h>
 #include <memfold/plan.h>
 #include <memfold/frames.h>
 #include <memfold/folio.h>

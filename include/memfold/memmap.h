@@ -24,12 +24,12 @@ extern "C" {
 /* ---- The first word of a descriptor ------------------------------------------------------------------------ */
 
 /*
- *  63      50 49   40 39   32 31      15 14   9 8   7 6  5 4  1  0
- * +----------+-------+-------+----------+------+-----+----+----+---+
- * |  region  | node  | zone  |  flags   | order|child|tier|kind| 0 |   a record
- * +----------+-------+-------+----------+------+-----+----+----+---+
- * |           ~(64 * 2^k - 1), k = order - b * tier             | 1 |   a tail: AND-mask to its head
- * +-------------------------------------------------------------+---+
+ *  63      50 49   40 39   32 31      15 14   9 8   7 6  5  4  3  1  0
+ * +----------+-------+-------+----------+------+-----+----+---+----+---+
+ * |  region  | node  | zone  |  flags   | order|child|tier| A |kind| 0 |   a record;  A: aliased
+ * +----------+-------+-------+----------+------+-----+----+---+----+---+
+ * |             ~(64 * 2^k - 1), k = order - b * tier               | 1 |   a tail: AND-mask to its head
+ * +-----------------------------------------------------------------+---+
  *   0: look one tier up.        all ones: uninitialised.
  */
 enum mf_kind {
@@ -43,6 +43,12 @@ enum mf_kind {
 	MF_KIND_DEVICE,   /* device memory                                                                  */
 	MF_KIND_TAIL,     /* never stored: what mf_page_kind() answers for a tail                            */
 };
+
+/*
+ * Beside the kind: the head of a folio whose own map slot stands in for its tails' slots (hvo-5.18), so that this record is
+ * read at the first descriptor of each of them, too.  Whoever meets it asks the next descriptor, a tail, for the head.
+ */
+#define MF_WORD_ALIASED ((uint64_t)8 << MF_WORD_KIND_SHIFT)
 
 enum {
 	MF_WORD_KIND_SHIFT = 1,
@@ -68,12 +74,13 @@ enum {
 
 enum mf_flag_bit {
 	MF_FLAG_BUDDY_BIT,     /* free: head of a free block on a zone's list; its order is valid               */
-	MF_FLAG_CACHED_BIT,    /* free: in a CPU's cache or a zone's stock                                      */
+	MF_FLAG_CACHED_BIT,    /* free: in a CPU's cache or a zone's stock.  used: freed, kept until it is restored  */
 	MF_FLAG_CHANGING_BIT,  /* being unfolded or folded: nobody may take it                                  */
 	MF_FLAG_EDGE_BIT,      /* split: for ever (a partial block, or one above the region's top tier)         */
 	MF_FLAG_SET_ASIDE_BIT, /* split: its free frames are the zone's map pool                                */
 	MF_FLAG_CHOSEN_BIT,    /* split: chosen to fold in a set                                               */
 	MF_FLAG_PENDING_BIT,   /* map: claimed, not linked yet                                                  */
+	MF_FLAG_DIET_BIT,      /* used: map slots of the folio are aliases (diet.h)                              */
 	MF_FLAG_USER_BIT,      /* used: four flags of the owner, MF_FLAG_USER0 .. 3                              */
 };
 
@@ -84,6 +91,7 @@ enum mf_flag_bit {
 #define MF_FLAG_SET_ASIDE MF_FLAG(MF_FLAG_SET_ASIDE_BIT)
 #define MF_FLAG_CHOSEN MF_FLAG(MF_FLAG_CHOSEN_BIT)
 #define MF_FLAG_PENDING MF_FLAG(MF_FLAG_PENDING_BIT)
+#define MF_FLAG_DIET MF_FLAG(MF_FLAG_DIET_BIT)
 #define MF_FLAG_USER0 MF_FLAG(MF_FLAG_USER_BIT)
 #define MF_FLAG_USER1 MF_FLAG(MF_FLAG_USER_BIT + 1)
 #define MF_FLAG_USER2 MF_FLAG(MF_FLAG_USER_BIT + 2)
@@ -99,10 +107,10 @@ static inline bool mf_word_is_tail(uint64_t word)
 	return word & 1;
 }
 
-/* Is it a record that answers for its block: not zero, no tail, not split?  One bit test on the low five bits. */
+/* Is it a record that answers for its block: not zero, no tail, not split, not aliased?  One bit test on five bits. */
 static inline bool mf_word_answers(uint64_t word)
 {
-	const uint32_t answering = 0x55555555u & ~(1u << (MF_KIND_NONE << MF_WORD_KIND_SHIFT)) &
+	const uint32_t answering = 0x00005555u & ~(1u << (MF_KIND_NONE << MF_WORD_KIND_SHIFT)) &
 				   ~(1u << (MF_KIND_SPLIT << MF_WORD_KIND_SHIFT));
 
 	return answering >> (word & 31) & 1;
@@ -110,7 +118,7 @@ static inline bool mf_word_answers(uint64_t word)
 
 static inline enum mf_kind mf_word_kind(uint64_t word)
 {
-	return (enum mf_kind)(word >> MF_WORD_KIND_SHIFT & 15);
+	return (enum mf_kind)(word >> MF_WORD_KIND_SHIFT & 7);
 }
 
 static inline unsigned mf_word_tier(uint64_t word)
@@ -265,6 +273,11 @@ static inline struct mf_folio *mf_pfn_folio(const struct mf_map *map, mf_pfn_t p
 		if (word == 0)
 			return NULL;
 		while (!mf_word_is_tail(word)) {
+			if (MF_UNLIKELY(word & MF_WORD_ALIASED)) {
+				a += MF_DESCRIPTOR_SIZE;
+				word = mf_page_word((const struct mf_page *)a);
+				break;
+			}
 			a = (uintptr_t)mf_geometry_descriptor(g, mf_word_child(word), pfn);
 			word = mf_page_word((const struct mf_page *)a);
 			if (MF_LIKELY(mf_word_answers(word)))
@@ -272,10 +285,23 @@ static inline struct mf_folio *mf_pfn_folio(const struct mf_map *map, mf_pfn_t p
 			if (MF_UNLIKELY(word == 0))
 				break;
 		}
-		if (MF_LIKELY(word != 0))
+		if (MF_LIKELY(mf_word_is_tail(word)))
 			return (struct mf_folio *)(a & word);
-		/* A fold overtook us: start again. */
+		/* A fold overtook us, or a restore: start again. */
 	}
+}
+
+/* From below, where the word is neither a tail nor a record that answers, and not zero: a split record is itself. */
+static inline struct mf_folio *mf_page_folio_special(const struct mf_map *map, const struct mf_page *page, uint64_t word)
+{
+	uint64_t next;
+
+	if (!(word & MF_WORD_ALIASED))
+		return (struct mf_folio *)(uintptr_t)page;
+	next = mf_page_word(page + 1);
+	if (MF_LIKELY(mf_word_is_tail(next)))
+		return (struct mf_folio *)((uintptr_t)(page + 1) & next);
+	return mf_pfn_folio(map, mf_page_to_pfn(map, page));
 }
 
 /*
@@ -291,8 +317,11 @@ static inline struct mf_folio *mf_page_folio(const struct mf_map *map, const str
 	uintptr_t a = (uintptr_t)page;
 	uint64_t word = mf_page_word(page);
 
-	if (MF_LIKELY(word != 0))
-		return (struct mf_folio *)(mf_word_is_tail(word) ? a & word : a);
+	if (MF_LIKELY(word != 0)) {
+		if (MF_LIKELY(mf_word_answers(word)))
+			return (struct mf_folio *)a;
+		return mf_word_is_tail(word) ? (struct mf_folio *)(a & word) : mf_page_folio_special(map, page, word);
+	}
 	do {
 		if (a >= g->top_window)
 			return NULL;
@@ -316,6 +345,13 @@ static inline enum mf_kind mf_page_kind(const struct mf_page *page)
 {
 	uint64_t word = mf_page_word(page);
 
+	if (MF_UNLIKELY(!mf_word_is_tail(word) && word & MF_WORD_ALIASED)) {
+		uint64_t next = mf_page_word(page + 1);
+
+		/* Read through an alias the mask of the next descriptor leads further down than this one. */
+		if (mf_word_is_tail(next) && ((uintptr_t)(page + 1) & next) != (uintptr_t)page)
+			return MF_KIND_TAIL;
+	}
 	return mf_word_is_tail(word) ? MF_KIND_TAIL : mf_word_kind(word);
 }
 
@@ -335,9 +371,18 @@ struct mf_map_config {
 
 /* ---- Regions ---------------------------------------------------------------------------------------------------- */
 
-enum mf_layout { MF_LAYOUT_TIERED, MF_LAYOUT_FLAT, MF_NR_LAYOUTS };
+/* The classic diets are those of diet.h: layouts of tier 0, like flat. */
+enum mf_layout {
+	MF_LAYOUT_TIERED,
+	MF_LAYOUT_FLAT,
+	MF_LAYOUT_HVO_5_14,
+	MF_LAYOUT_HVO_5_18,
+	MF_LAYOUT_HVO_7_1,
+	MF_LAYOUT_DEVDAX,
+	MF_NR_LAYOUTS,
+};
 
-/* "tiered", "flat"; NULL for a number that is no layout.  The reverse: -MF_EINVAL for an unknown name. */
+/* "tiered", "flat", "hvo-5.14" ... "devdax"; NULL for a number that is no layout.  The reverse: -MF_EINVAL for an unknown name. */
 MF_API const char *mf_layout_name(enum mf_layout layout);
 MF_API MF_MUST_CHECK int mf_layout_by_name(const char *name, enum mf_layout *layout);
 
@@ -357,6 +402,7 @@ struct mf_region_config {
 	enum mf_layout layout;
 	enum mf_source source;
 	unsigned top;                /* tiered: highest tier of its blocks, 1 .. the map's top; 0 means the map's top  */
+	unsigned unit_order;         /* devdax: log2 of the frames of a compound; else 0                              */
 	uint64_t nr_altmap;          /* MF_SOURCE_ALTMAP: frames at start_pfn kept for the map; tiered: a multiple of 2^b       */
 };
 
@@ -365,15 +411,17 @@ struct mf_region_config {
  * Needs: may be called at any time from any registered thread.  Gives: *id, the region's number until it is removed.
  * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source or top, altmap misfit),
  * -MF_E2BIG (end beyond the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source
- * not on this machine), -MF_ENOMEM, -MF_EPERM.
+ * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, and where start, end and
+ * altmap are no multiples of the compound.
  * May: allocate, wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_region_config *config, unsigned *id);
 
 /*
- * Removes it.  Needs: every frame of it free.
+ * Removes it.  Needs: every frame of it free; devdax: nobody holds, pins or maps a compound.
  * Fails, the world as before: -MF_ENOENT (no such region), -MF_EBUSY (frames in use, or hosting map slots of memory
- * in use elsewhere), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
+ * in use elsewhere), -MF_ENOMEM (freed folios are on a diet still, and the memory to restore their map slots is lacking),
+ * -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
  */
 MF_API MF_MUST_CHECK int mf_region_remove(struct mf_map *map, unsigned id);
 
@@ -399,12 +447,15 @@ MF_API void mf_reader_exit(struct mf_map *map);
 struct mf_map_stats {
 	uint64_t nr_described;       /* frames in regions                                                      */
 	uint64_t nr_slots;           /* map slots that are backed by a frame of their own (HOST: populated)      */
-	uint64_t nr_tables;          /* page-table frames, shared and private, without the root                  */
+	uint64_t nr_tables;          /* page-table frames, shared, uniform and private, without the root         */
+	uint64_t nr_dieted;          /* folios whose map slots are aliases, compounds of devdax included          */
+	uint64_t nr_aliases;         /* map slots that show another slot's frame, or a zone's shared tail frame   */
+	uint64_t nr_kept;            /* of nr_dieted: freed, and waiting for memory to restore their slots with     */
 	uint64_t nr_zero;            /* 1 on TABLES machines: the zero frame                                    */
 	uint64_t nr_ram;             /* frames obtained from source RAM, the root included                       */
 	uint64_t nr_pool_idle;       /* frames of set-aside blocks that nobody uses                              */
 	uint64_t nr_set_aside;       /* set-aside blocks                                                        */
-	uint64_t nr_free, nr_used, nr_map, nr_reserved, nr_hole; /* frames by what they are                      */
+	uint64_t nr_free, nr_used, nr_map, nr_reserved, nr_hole, nr_device; /* frames by what they are           */
 	uint64_t nr_split[MF_TIERS_MAX];            /* split blocks by tier                                      */
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX]; /* since creation, by the block's tier             */
 	uint64_t flushes, quiesces, tables_moved;   /* since creation                                           */

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * diet.h - the engine of the classic diets, below folios: the map slots of one unit become aliases and own again.
+ *
+ *   diet.c      the parameters of the layouts
+ *   tails.c     the frames that serve the tails of a whole zone
+ *   work.c      what waits for a flush
+ *   remap.c     one folio goes on its diet
+ *   restore.c   one folio goes off it
+ *   onoff.c     the calls: one folio, or a list
+ *   compound.c  a region that is populated on its diet (devdax): its slots
+ *   compound_folio.c  ... its records
+ *   check_diet.c  what mf_map_check() finds of it
+ *
+ * The contents of all descriptors are the same before, during and after; only which frames they lie in changes.  A unit is
+ * frozen by its owner meanwhile, so its descriptors are read and never written.  Order, always: quiesce, copy, switch the
+ * entries, flush, release (law M5).  Quiesce, because a reader may have loaded a count in a descriptor that was a head
+ * before the folio was made, and be about to compare-and-swap on a slot that turns read-only.
+ */
+#ifndef MEMFOLD_CORE_MEMMAP_DIET_H
+#define MEMFOLD_CORE_MEMMAP_DIET_H
+
+#include <memfold/diet.h>
+
+#include "core/memmap/map.h"
+
+/* ---- diet.c ---------------------------------------------------------------------------------------------------- */
+
+#define DIET_NO_FRAME (~(mf_pfn_t)0)
+
+/* What stands behind the aliased slots of all units of one order in a zone (MF_TAILS_ZONE).  Lives until the last region of
+ * such a layout leaves the zone. */
+struct diet_tails {
+	struct diet_tails *next;
+	unsigned zone, order, node;
+	mf_pfn_t frame;   /* TABLES: full of tails                                                             */
+	mf_pfn_t uniform; /* a uniform table of that frame, or DIET_NO_FRAME as long as none is needed          */
+	void *slot;       /* HOST: a window of one slot, full of tails                                          */
+};
+
+/* The slots of one unit. */
+struct diet_unit {
+	struct mf_map *map;
+	const struct mf_region *r;
+	const struct mf_diet *diet;
+	struct mf_page *head;
+	unsigned order;
+	uintptr_t start;   /* the first slot; all are aligned to their own size                                  */
+	uint64_t nr_slots;
+};
+
+struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head);
+
+/* Does its layout save slots of it, by remap? */
+bool diet_unit_saves(const struct diet_unit *u);
+
+/* Slots that one table of level 0 serves. */
+static inline uint64_t diet_table_slots(const struct mf_map *map)
+{
+	return (uint64_t)1 << map->geo.step;
+}
+
+static inline uint64_t diet_slot_bytes(const struct mf_map *map)
+{
+	return (uint64_t)1 << map->machine->paging.page_shift;
+}
+
+static inline uintptr_t diet_slot_address(const struct diet_unit *u, uint64_t index)
+{
+	return u->start + index * diet_slot_bytes(u->map);
+}
+
+static inline bool diet_on_tables(const struct mf_map *map)
+{
+	return map->machine->backing == MF_WINDOW_TABLES;
+}
+
+/* Addresses that it serves. */
+static inline uint64_t diet_table_bytes(const struct mf_map *map)
+{
+	return mf_pgtable_span(&map->machine->paging, 1);
+}
+
+/* Full tables may be uniform ones: sharing is on, and a table is full of the unit's slots. */
+static inline bool diet_shares_tables(const struct diet_unit *u)
+{
+	return !(u->map->flags & MF_MAP_PRIVATE_TABLES) && u->nr_slots > diet_table_slots(u->map);
+}
+
+/* One frame full of tails of this order. */
+void diet_write_tails(struct mf_map *map, void *slot, unsigned order);
+
+/* ---- tails.c --------------------------------------------------------------------------------------------------- */
+
+/*
+ * The tails of a zone and order, made when there are none, with a uniform table if `uniform`.  -MF_ENOMEM, nothing
+ * changed.  drop: those of a zone that no region needs any more; nothing leads there, and that is flushed.
+ */
+MF_MUST_CHECK int diet_tails_get(const struct diet_unit *u, bool uniform, struct diet_tails **tails);
+void diet_tails_drop(struct mf_map *map, unsigned zone);
+
+/* A uniform table of `frame` from RAM, counted; and its end, flushed. */
+MF_MUST_CHECK int diet_uniform_make(struct mf_map *map, unsigned node, mf_pfn_t frame, mf_pfn_t *table);
+void diet_uniform_end(struct mf_map *map, unsigned node, mf_pfn_t table);
+
+/* ---- diet.c again: frames -------------------------------------------------------------------------------------- */
+
+/* Slots of the region come from RAM or its altmap, singly or (RAM) as 2^b for a larger leaf; -MF_ENOMEM. */
+MF_MUST_CHECK int diet_frame_get(struct mf_map *map, const struct mf_region *r, unsigned order, mf_pfn_t *pfn);
+void diet_frame_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
+/* The frames of a larger leaf. */
+void diet_block_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
+
+/* ---- work.c ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * What was switched away and waits for a flush: frames, tables, and the addresses that led to them.  Flushes and releases by
+ * itself when it is full.
+ */
+enum diet_waste {
+	DIET_FRAMES,  /* single ones in a row                                                                 */
+	DIET_BLOCK,   /* of a larger leaf                                                                     */
+	DIET_TABLE,
+	DIET_UNIFORM,
+};
+
+enum { DIET_CHUNK = 64, DIET_RUNS_OWN = DIET_CHUNK + 8 };
+
+struct diet_run {
+	const struct mf_region *r;
+	mf_pfn_t pfn;
+	uint32_t nr;
+	enum diet_waste what;
+};
+
+struct diet_work {
+	struct mf_map *map;
+	uintptr_t start, end; /* to be flushed                                                                 */
+	enum mf_flush_scope scope;
+	uint64_t nr_split;    /* leaves that diet_split() has made tables of                                   */
+	unsigned nr, max;
+	struct diet_run *run;
+	struct diet_run own[DIET_RUNS_OWN];
+};
+
+/* nr_units: 1 works on what it has; more asks for control memory, and does with less. */
+void diet_work_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units);
+/* Flushes what was changed, then releases. */
+void diet_work_flush(struct diet_work *w);
+void diet_work_end(struct diet_work *w);
+/* Entries for [va, va + bytes) were switched. */
+void diet_work_changed(struct diet_work *w, uintptr_t va, uint64_t bytes, enum mf_flush_scope scope);
+/* What they led to.  Needs: diet_work_changed() before. */
+void diet_work_add(struct diet_work *w, const struct mf_region *r, mf_pfn_t pfn, uint32_t nr, enum diet_waste what);
+
+/* Under table_lock: the entry of level 1 for va; another in its place, under tables that stand; protection of one slot. */
+struct mf_entry diet_entry(struct mf_map *map, uintptr_t va);
+struct mf_entry diet_exchange(struct mf_map *map, uintptr_t va, enum mf_entry_kind kind, mf_pfn_t pfn);
+void diet_protect(const struct diet_unit *u, struct diet_work *w, uint64_t index, enum mf_prot prot);
+
+/* ---- remap.c --------------------------------------------------------------------------------------------------- */
+
+/* Nothing was switched yet: leaves of level 1 that hold slots to be switched singly become tables; -MF_ENOMEM, merged again. */
+MF_MUST_CHECK int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush_each);
+/* Right after a diet_split(): leaves again, if all of the unit's were. */
+void diet_unsplit(const struct diet_unit *u, struct diet_work *w);
+/*
+ * The unit goes on its diet.  Needs: frozen, quiesced, diet_split().  -MF_ENOMEM: nothing changed but leaves split.  Marks the
+ * head.
+ */
+MF_MUST_CHECK int diet_remap(const struct diet_unit *u, struct diet_work *w);
+/* Every slot that is not kept shows `frame`, whole tables of them through `uniform` if there is one; whatever they were. */
+void diet_alias_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t frame, mf_pfn_t uniform);
+
+/* ---- restore.c ------------------------------------------------------------------------------------------------- */
+
+/* Off it.  Needs: frozen, quiesced.  -MF_ENOMEM: as it was.  diet_restored() clears the mark, after the flush. */
+MF_MUST_CHECK int diet_restore(const struct diet_unit *u, struct diet_work *w);
+void diet_restored(const struct diet_unit *u);
+
+/* What stands behind slot `index` of a unit on its diet is not its own. */
+static inline bool diet_slot_is_alias(const struct diet_unit *u, uint64_t index)
+{
+	return index >= u->diet->nr_kept;
+}
+
+/* ---- check_diet.c ---------------------------------------------------------------------------------------------- */
+
+/* What the folios on a diet amount to. */
+struct diet_totals {
+	uint64_t nr_aliases;
+	uint64_t nr_ram_aliases; /* of them: those that show a frame outside every region                          */
+	uint64_t nr_uniform;     /* uniform tables of single folios                                              */
+};
+
+int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals *totals, struct mf_violation *violation);
+int diet_check_tails(struct mf_map *map, const struct diet_totals *totals, struct mf_violation *violation);
+
+/* ---- compound.c ------------------------------------------------------------------------------------------------ */
+
+/*
+ * Populates, and depopulates, the slots [start, end) of compounds of the region's unit order: any piece, in any order
+ * [R-DAX-57]; HOST: whole compounds.  A slot that is backed already is left as it is.  -MF_ENOMEM: what this call backed is
+ * unbacked again.  Where tables are shared, one whose slots one call backs as a whole is unbacked as a whole (panics
+ * otherwise).  The first descriptor of a tail frame counts, in private_data, the slots that show it [R-DAX-15].
+ * Needs: region_lock; depopulate: nobody looks there.
+ */
+MF_MUST_CHECK int compound_populate(struct mf_map *map, const struct mf_region *r, uintptr_t start, uintptr_t end);
+void compound_depopulate(struct mf_map *map, const struct mf_region *r, uintptr_t start, uintptr_t end);
+
+/* ---- compound_folio.c ------------------------------------------------------------------------------------------ */
+
+MF_MUST_CHECK int compound_populate_host(struct mf_map *map, const struct mf_region *r, uintptr_t start, uintptr_t end);
+
+/*
+ * The compounds of [start, end) become device folios, with one reference of the region's own.  is_dieted: populated by
+ * compound_populate(), and only what has a slot of its own is written [R-DAX-25]; else every descriptor is.
+ */
+void compound_commit(struct mf_map *map, const struct mf_region *r, mf_pfn_t start, mf_pfn_t end, bool is_dieted);
+/* All of them frozen; or -MF_EBUSY, and none. */
+MF_MUST_CHECK int compound_offline(struct mf_map *map, const struct mf_region *r);
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * remap.c - one folio goes on its diet.
+ *
+ *   split the leaf    (quiesce)    take what is lacking    mark    copy the head's slot    switch entries    (flush, release)
+ *
+ * Everything that can be lacking is taken before the first entry is switched.  A table whose 2^b slots all belong to the
+ * folio, and show one frame, is replaced as a whole by a uniform table.
+ */
+#include "core/memmap/diet.h"
+
+/* ---- Splitting larger leaves ----------------------------------------------------------------------------------- */
+
+/* Tables whose slots are switched singly: the first, and where tables are not shared all. */
+static uint64_t nr_tables_of_slots(const struct diet_unit *u)
+{
+	if (u->nr_slots <= diet_table_slots(u->map) || diet_shares_tables(u))
+		return 1;
+	return u->nr_slots / diet_table_slots(u->map);
+}
+
+static int split_leaf(const struct diet_unit *u, struct diet_work *w, uintptr_t va, bool flush)
+{
+	struct mf_map *map = u->map;
+	uintptr_t first = mf_round_down(va, diet_table_bytes(map));
+	struct mf_bag tables = { 0 };
+	int err;
+
+	if (diet_entry(map, va).kind != MF_ENTRY_LEAF)
+		return 0;
+	err = ram_fill(map, u->r->config.node, &tables, 1);
+	if (err)
+		return err;
+	table_lock(map);
+	err = mf_pgtable_split(&map->pgtable, va, 1, &tables);
+	table_unlock(map);
+	ram_empty(map, u->r->config.node, &tables); /* another thread was faster: no failure */
+	w->nr_split += !err;
+	if (!err && flush)
+		window_flush(map, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
+	else if (!err)
+		diet_work_changed(w, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
+	return 0;
+}
+
+/* What split_leaf() has just done, undone. */
+static void merge_leaf(const struct diet_unit *u, struct diet_work *w, uintptr_t va)
+{
+	struct mf_map *map = u->map;
+	struct mf_bag tables = { 0 };
+	int err;
+
+	table_lock(map);
+	err = mf_pgtable_merge(&map->pgtable, va, 1, &tables);
+	table_unlock(map);
+	if (err) /* another thread has put a neighbour in that table on its diet */
+		return;
+	diet_work_changed(w, mf_round_down(va, diet_table_bytes(map)), diet_table_bytes(map), MF_FLUSH_TABLES);
+	diet_work_add(w, u->r, mf_bag_take(&tables), 1, DIET_TABLE);
+}
+
+static void merge_leaves(const struct diet_unit *u, struct diet_work *w, uint64_t nr_tables)
+{
+	for (uint64_t i = 0; i < nr_tables; i++)
+		merge_leaf(u, w, u->start + i * diet_table_bytes(u->map));
+}
+
+void diet_unsplit(const struct diet_unit *u, struct diet_work *w)
+{
+	uint64_t nr = nr_tables_of_slots(u);
+
+	/* Frames that were not got as one block never stand behind one leaf. */
+	if (w->nr_split == nr)
+		merge_leaves(u, w, nr);
+}
+
+int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush_each)
+{
+	uint64_t nr = diet_on_tables(u->map) ? nr_tables_of_slots(u) : 0;
+
+	w->nr_split = 0;
+	for (uint64_t i = 0; i < nr; i++) {
+		int err = split_leaf(u, w, u->start + i * diet_table_bytes(u->map), flush_each);
+
+		if (err) {
+			if (w->nr_split == i)
+				merge_leaves(u, w, i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* ---- Slots become aliases -------------------------------------------------------------------------------------- */
+
+/* Slots [index, end) show `frame`; what was behind them becomes waste, unless it is that frame already. */
+static void alias_slots(const struct diet_unit *u, struct diet_work *w, uint64_t index, uint64_t end, mf_pfn_t frame)
+{
+	struct mf_map *map = u->map;
+
+	while (index < end) {
+		uint64_t in_table = diet_table_slots(map) - (index & (diet_table_slots(map) - 1));
+		unsigned nr = (unsigned)mf_min(mf_min(end - index, in_table), (uint64_t)DIET_CHUNK);
+		uintptr_t va = diet_slot_address(u, index);
+		mf_pfn_t old[DIET_CHUNK];
+
+		table_lock(map);
+		mf_pgtable_switch(&map->pgtable, va, &frame, 0, nr, MF_PROT_READ, old);
+		table_unlock(map);
+		diet_work_changed(w, va, nr * diet_slot_bytes(map), MF_FLUSH_LEAVES);
+		for (unsigned i = 0; i < nr; i++)
+			if (old[i] != frame)
+				diet_work_add(w, u->r, old[i], 1, DIET_FRAMES);
+		index += nr;
+	}
+}
+
+/* A whole table of aliases: the uniform one. */
+static void alias_table(const struct diet_unit *u, struct diet_work *w, uint64_t index, mf_pfn_t frame, mf_pfn_t uniform)
+{
+	struct mf_map *map = u->map;
+	uintptr_t va = diet_slot_address(u, index);
+	struct mf_entry old = diet_entry(map, va);
+
+	if (old.kind == MF_ENTRY_UNIFORM)
+		return;
+	if (old.kind == MF_ENTRY_TABLE)
+		alias_slots(u, w, index, index + diet_table_slots(map), frame);
+	old = diet_exchange(map, va, MF_ENTRY_UNIFORM, uniform);
+	diet_work_changed(w, va, diet_table_bytes(map), old.kind == MF_ENTRY_TABLE ? MF_FLUSH_TABLES : MF_FLUSH_LEAVES);
+	if (old.kind == MF_ENTRY_TABLE)
+		diet_work_add(w, u->r, old.pfn, 1, DIET_TABLE);
+	else
+		diet_work_add(w, u->r, old.pfn, 1, DIET_BLOCK);
+}
+
+/* Everything but the kept slots; also what a restore that failed has changed already. */
+void diet_alias_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t frame, mf_pfn_t uniform)
+{
+	uint64_t per_table = diet_table_slots(u->map);
+	uint64_t singly = uniform == DIET_NO_FRAME ? u->nr_slots : mf_min(u->nr_slots, per_table);
+
+	alias_slots(u, w, u->diet->nr_kept, singly, frame);
+	for (uint64_t index = singly; index < u->nr_slots; index += per_table)
+		alias_table(u, w, index, frame, uniform);
+}
+
+/* The frame behind the last slot that is kept: what aliases show, but under MF_TAILS_ZONE. */
+static mf_pfn_t last_kept_frame(const struct diet_unit *u)
+{
+	struct mf_translation t;
+
+	table_lock(u->map);
+	t = mf_pgtable_walk(&u->map->pgtable, diet_slot_address(u, u->diet->nr_kept - 1));
+	table_unlock(u->map);
+	return t.pfn;
+}
+
+/* What a unit needs before its first entry is switched. */
+struct supplies {
+	mf_pfn_t head;    /* the head's new frame, or DIET_NO_FRAME                                             */
+	mf_pfn_t tails;   /* the frame to show                                                                 */
+	mf_pfn_t uniform; /* a table of it, or DIET_NO_FRAME                                                    */
+};
+
+static int supply(const struct diet_unit *u, struct supplies *s)
+{
+	struct mf_map *map = u->map;
+	struct diet_tails *tails = NULL;
+	bool uniform = diet_shares_tables(u);
+	int err = 0;
+
+	*s = (struct supplies){ DIET_NO_FRAME, DIET_NO_FRAME, DIET_NO_FRAME };
+	if (u->diet->moves_head)
+		err = diet_frame_get(map, u->r, 0, &s->head);
+	if (!err && u->diet->tails == MF_TAILS_ZONE) {
+		err = diet_tails_get(u, uniform, &tails);
+		if (!err) {
+			s->tails = tails->frame;
+			s->uniform = uniform ? tails->uniform : DIET_NO_FRAME;
+		}
+	} else if (!err) {
+		s->tails = last_kept_frame(u);
+		if (uniform)
+			err = diet_uniform_make(map, u->r->config.node, s->tails, &s->uniform);
+	}
+	if (err && s->head != DIET_NO_FRAME)
+		diet_frame_put(map, u->r, s->head);
+	return err;
+}
+
+static uint64_t marks(const struct diet_unit *u)
+{
+	return MF_FLAG_DIET | (u->diet->tails == MF_TAILS_HEAD ? MF_WORD_ALIASED : 0);
+}
+
+/* Before the head's slot is copied, so that the copy is marked, too [R-CPD-46]. */
+static void mark(const struct diet_unit *u)
+{
+	__atomic_fetch_or(&u->head->word, marks(u), __ATOMIC_RELEASE);
+}
+
+void diet_restored(const struct diet_unit *u)
+{
+	__atomic_fetch_and(&u->head->word, ~marks(u), __ATOMIC_RELEASE);
+}
+
+/* The copy is whole before the entry is switched: entries are stored with release [R-CPD-45]. */
+static void move_head(const struct diet_unit *u, struct diet_work *w, mf_pfn_t frame)
+{
+	struct mf_map *map = u->map;
+	mf_pfn_t old;
+
+	__builtin_memcpy(mf_machine_frame(map->machine, frame), (const void *)u->start, diet_slot_bytes(map));
+	reserve_set_backs(map, u->r, frame, u->start);
+	table_lock(map);
+	mf_pgtable_switch(&map->pgtable, u->start, &frame, 1, 1, MF_PROT_WRITE, &old);
+	table_unlock(map);
+	diet_work_changed(w, u->start, diet_slot_bytes(map), MF_FLUSH_LEAVES);
+	diet_work_add(w, u->r, old, 1, DIET_FRAMES);
+}
+
+static int remap_host(const struct diet_unit *u)
+{
+	struct mf_machine *m = u->map->machine;
+	uint64_t kept = u->diet->nr_kept * diet_slot_bytes(u->map);
+	const void *target = (const void *)diet_slot_address(u, u->diet->nr_kept - 1);
+	int err;
+
+	if (u->diet->tails == MF_TAILS_ZONE) {
+		struct diet_tails *tails;
+
+		err = diet_tails_get(u, false, &tails);
+		if (err)
+			return err;
+		target = tails->slot;
+	}
+	mark(u);
+	err = m->ops->host_alias(m, (void *)(u->start + kept), u->nr_slots * diet_slot_bytes(u->map) - kept, target);
+	if (err)
+		diet_restored(u);
+	return err;
+}
+
+int diet_remap(const struct diet_unit *u, struct diet_work *w)
+{
+	struct supplies s;
+	int err;
+
+	if (!diet_on_tables(u->map))
+		return remap_host(u);
+	err = supply(u, &s);
+	if (err)
+		return err;
+	mark(u);
+	if (s.head != DIET_NO_FRAME)
+		move_head(u, w, s.head);
+	if (u->diet->tails == MF_TAILS_FIRST_TAIL)
+		diet_protect(u, w, u->diet->nr_kept - 1, MF_PROT_READ);
+	diet_alias_all(u, w, s.tails, s.uniform);
+	return 0;
+}
+
