@@ -14,13 +14,14 @@
 
 #include <valgrind/callgrind.h>
 
+#include <memfold/diet.h>
 #include <memfold/folio.h>
 #include <memfold/sim.h>
 
 /* A name of its own for callgrind. */
 #define BENCH static __attribute__((noinline, used))
 
-enum { NR = 1000, GIBS = 2, BLOCKS_PER_GIB = 512, HALVES_MAX = 2 * BLOCKS_PER_GIB, UNFOLDS = 200, ORDER_HALF = 8 };
+enum { NR = 1000, DIETS = 200, GIBS = 2, BLOCKS_PER_GIB = 512, HALVES_MAX = 2 * BLOCKS_PER_GIB, UNFOLDS = 200, ORDER_HALF = 8 };
 
 static struct mf_map *map;
 static struct mf_folio *half[HALVES_MAX];
@@ -188,18 +189,54 @@ static void unfold_and_fold(void)
 	       (unsigned long long)(after.folds[1] - before.folds[1]));
 }
 
+/* ---- Remap and restore ---------------------------- */
+
+BENCH void bench_remap(void)
+{
+	for (int i = 0; i < DIETS; i++)
+		must(mf_diet_remap(map, half[i]), "remap");
+}
+
+BENCH void bench_restore(void)
+{
+	for (int i = 0; i < DIETS; i++)
+		must(mf_diet_restore(map, half[i]), "restore");
+}
+
+/* The first round splits the larger leaves; the second is counted, as again and again. */
+static void remap_and_restore(void)
+{
+	for (int i = 0; i < DIETS; i++) {
+		must(mf_folio_alloc(map, 0, 9, 0, &half[i]), "allocate");
+		must(mf_folio_freeze(half[i], 1) ? 0 : -MF_EBUSY, "freeze");
+	}
+	bench_remap();
+	bench_restore();
+	CALLGRIND_ZERO_STATS;
+	bench_remap();
+	bench_restore();
+	printf("diets %d\n", DIETS);
+}
+
 int main(int argc, char **argv)
 {
+	bool dieted = argc > 1 && argv[1][0] == 'd';
 	struct mf_sim_config sim = { .paging = mf_paging_x86_64(4), .nr_frames = GIBS * (MF_GIB >> 12),
-				     .nr_ram_frames = 64 };
+				     .nr_ram_frames = dieted ? 3 << 13 : 64 };
 	struct mf_map_config config = { .span = sim.nr_frames };
-	struct mf_region_config region = { .end_pfn = sim.nr_frames, .source = MF_SOURCE_SELF };
+	struct mf_region_config region = { .end_pfn = sim.nr_frames,
+					   .layout = dieted ? MF_LAYOUT_HVO_7_1 : MF_LAYOUT_TIERED,
+					   .source = dieted ? MF_SOURCE_RAM : MF_SOURCE_SELF };
 	struct mf_folio *gib, *huge, *base;
 	unsigned id;
 
 	must(mf_sim_create(&sim, &config.machine), "machine");
 	must(mf_map_create(&config, &map), "map");
 	must(mf_region_add(map, &region, &id), "region");
+	if (dieted) {
+		remap_and_restore();
+		return 0;
+	}
 	must(mf_folio_alloc(map, 0, 18, 0, &gib), "allocate");
 	must(mf_folio_alloc(map, 0, 9, 0, &huge), "allocate");
 	if (argc > 1 && argv[1][0] == 'u') {

@@ -5,7 +5,7 @@
 # (bench/bench.h).  One count has no spread: the same build gives the same number.
 #
 # Left out: the simulated hardware (its walker runs in a signal handler, which callgrind keeps apart; sim_flush is
-# subtracted), and for folds the quiesce.
+# subtracted, and for diets sim's list of RAM), and for folds the quiesce.
 set -eu
 program=$1 work=$2
 here=$(dirname "$0")
@@ -56,6 +56,8 @@ result() {
 counts calls '' calls
 counts unfold '--toggle-collect=unfold_free' unfold
 counts fold '--toggle-collect=fold_one' unfold
+counts remap '--toggle-collect=bench_remap' diet
+counts restore '--toggle-collect=bench_restore' diet
 
 result 'allocate + free, order 9, from the CPU cache' 400 calls \
 	'(edge("bench_order_9", "mf_folio_alloc") + edge("bench_order_9", "mf_folio_put")) / said("runs")' ''
@@ -74,6 +76,12 @@ result 'page -> folio, one tier up' 15 calls \
 result 'pfn -> folio from above, top block' 12 calls \
 	'(edge("lookups_from_above", "loop_from_above") - inclusive("loop_without_lookup")) / said("runs")' \
 	'inlined, the loop apart'
+result 'remap of a 2 MiB folio (hvo-7.1)' 6000 remap \
+	'(inclusive("bench_remap") - into("sim_flush") - into("sim_ram_get") - into("sim_ram_put")) / said("diets")' \
+	'flush and the simulated RAM apart'
+result 'restore of a 2 MiB folio (hvo-7.1)' 6000 restore \
+	'(inclusive("bench_restore") - into("sim_flush") - into("sim_ram_get")) / said("diets")' \
+	'flush and the simulated RAM apart'
 result 'get + put' - calls \
 	'(edge("bench_get_put", "mf_folio_get") + edge("bench_get_put", "mf_folio_put")) / said("runs")' ''
 result 'pin + unpin' - calls \
