@@ -7,7 +7,12 @@ fake=$(mktemp -d) || exit 1
 trap 'rm -rf "$fake"' EXIT
 nr=0
 
-# fake_command NAME LINE...: a program that setup will find before the real one.
+# All that setup finds of the real machine: so no apt of it can run, and there is a sudo only where a test makes one.
+for tool in awk sed tr head mktemp cat rm env; do
+	ln -s "$(command -v $tool)" "$fake/$tool"
+done
+
+# fake_command NAME LINE...: a program for setup to find.
 fake_command() {
 	name=$1
 	shift
@@ -30,9 +35,9 @@ installed() {
 expect() {
 	nr=$((nr + 1))
 	: > "$fake/calls"
-	said=$(PATH="$fake:$PATH" tools/setup "$4" 2>&1)
+	PATH="$fake" tools/setup "$4" >"$fake/said" 2>&1
 	code=$?
-	said="$said$(cat "$fake/calls")"
+	said=$(cat "$fake/said" "$fake/calls")
 	if [ -n "$3" ]; then
 		printf '%s\n' "$said" | grep -q -e "$3"
 	else
@@ -50,7 +55,8 @@ run_set='make gcc libc6-dev pkg-config libjson-c-dev libsmartcols-dev'
 test_set="$run_set perl llvm valgrind spin"
 fake_command dpkg-query "cat '$fake/packages'"
 fake_command apt-get "echo \"apt-get \$*\" >> '$fake/calls'"
-fake_command apt-cache 'echo "  Depends: clang-18"'
+# apt translates.
+fake_command apt-cache '[ "$LC_ALL" = C ] && echo "  Depends: clang-18" || echo "  Hängt ab von: clang-18"'
 fake_command id 'echo 0'
 
 installed $run_set
@@ -64,13 +70,26 @@ installed $test_set clang=1:16.0-57 libclang-rt-14-dev
 expect setup_follows_the_version_of_clang 0 'recommends libclang-rt-16-dev$' test
 installed $test_set
 expect setup_asks_apt_for_the_version_of_clang 0 'recommends clang libclang-rt-18-dev$' test
+installed perl
+expect setup_asks_for_all_by_full_names 0 "install -y [^ ]* $run_set clang libclang-rt-18-dev llvm valgrind spin\$" test
 
 fake_command apt-get "echo \"apt-get \$*\" >> '$fake/calls'" 'case $* in *install*) exit 100 ;; esac'
-expect setup_fails_when_apt_does 2 'apt-get could not install: clang' test
+expect setup_fails_when_apt_does 2 'apt-get could not install: make gcc' test
 expect setup_updates_lists_after_a_failure 2 '^apt-get .* update$' test
 
+# A user without rights.  apt-get is run to ask whether the line would do, and for nothing else.
 fake_command id 'echo 1000'
 fake_command sudo 'exit 1'
-expect setup_tells_what_to_type 2 '^sudo apt-get install -y clang libclang-rt-18-dev$' test
+expect setup_as_user_prints_what_root_can_do 2 '^sudo tools/setup test$' test
+fake_command apt-get 'case $* in *--simulate*) exit 0 ;; esac' "echo \"apt-get \$*\" >> '$fake/calls'"
+line='apt-get install -y --no-install-recommends'
+expect setup_as_user_prints_the_line_to_type 2 "^sudo $line $run_set clang libclang-rt-18-dev llvm valgrind spin\$" test
+if [ -s "$fake/calls" ]; then
+	echo "not ok $((nr += 1)) - setup_as_user_runs_no_apt"
+else
+	echo "ok $((nr += 1)) - setup_as_user_runs_no_apt"
+fi
+rm "$fake/sudo"
+expect setup_says_sudo_only_where_it_is 2 "^$line $run_set\$" run
 expect setup_refuses_an_unknown_set 2 'it is run or test$' everything
 echo "1..$nr"
