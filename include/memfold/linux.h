@@ -2,18 +2,22 @@
 /*
  * linux.h - the machine for user space on Linux: windows are private anonymous memory, threads play the CPUs, and the
  * described frames are whatever the caller names (a memfd, huge pages, a file, /dev/dax, a mapping) or nothing at all.
+ * Layouts in which slots share memory (the classic diets) have it in a memfd that is made when the first needs it: a
+ * file descriptor, closed on exec, that a program must not close, and one mapping for each slot that is an alias.
  *
- * Owns per machine: its windows, its control memory, the mappings it made of described memory, the list of registered
- * threads.  Does not own: descriptors and pointers that the caller handed in.
+ * Owns per machine: its windows, that memfd, its control memory, the mappings it made of described memory, the list of
+ * registered threads.  Does not own: descriptors and pointers that the caller handed in.
  *
  * Fork: a machine belongs to the process that created it.  In a child its windows are wiped (they read as zero: "no
  * memory there") and may_use() is false.  There every call on a map that returns an error returns -MF_EPERM; lookups
  * and speculative takes find nothing; put, unpin, free_frozen and mf_linux_destroy() do nothing; statistics and
  * digest are 0; the data pointer is NULL.  Calls that are given a folio and no map must not be made there: folio.h
  * names them.  The parent notices nothing.  Described memory follows the rules of its kind: shared mappings stay
- * shared, MF_LINUX_ANON is copied.
+ * shared, MF_LINUX_ANON is copied.  A child made past the hooks of fork() (_Fork, a bare clone) faults where slots
+ * were shared.
  *
- * No write protection: nothing in a window is shared here, so nothing needs it (law M6).  Not async-signal-safe.
+ * Write protection (law M6): an alias is mapped read-only, so that a stray write to it ends in SIGSEGV.  Nothing else
+ * in a window is shared, so nothing else needs it, or has it.  Not async-signal-safe.
  */
 #ifndef MEMFOLD_LINUX_H
 #define MEMFOLD_LINUX_H
@@ -133,6 +137,22 @@ MF_API MF_MUST_CHECK int mf_linux_memory_add(struct mf_machine *machine, const s
  * May: sleep.
  */
 MF_API MF_MUST_CHECK int mf_linux_memory_remove(struct mf_machine *machine, mf_pfn_t start_pfn);
+
+/*
+ * Bytes that the machine's shared window memory really occupies: each piece once, however many slots show it (smaps
+ * rounds them away).  Windows without aliases have none; they cost what is resident there.
+ * Gives: *bytes, 0 where nothing was ever shared.
+ * Fails, *bytes unchanged: -MF_EIO (the host does not say), -MF_EPERM (a forked child).
+ */
+MF_API MF_MUST_CHECK int mf_linux_window_bytes(struct mf_machine *machine, uint64_t *bytes);
+
+/*
+ * Mappings that this process has, and may have (vm.max_map_count): an alias needs one of its own.  New aliases leave
+ * 1/64 of what is allowed to the rest of the process; they are -MF_ENOMEM from there on.
+ * Needs: /proc.  Takes tens of milliseconds where there are many.
+ * Fails, both unchanged: -MF_EIO (the host does not say).
+ */
+MF_API MF_MUST_CHECK int mf_linux_mappings(uint64_t *used, uint64_t *limit);
 
 /*
  * Bytes that new work can use without swapping, as the host estimates them (MemAvailable; limits of a control group are

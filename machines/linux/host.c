@@ -48,10 +48,18 @@ __attribute__((constructor)) static void panic_default_install(void)
 	mf_panic_default_set(panic_default);
 }
 
+/* linux_mutex was taken before the fork, so nothing is halfway. */
+static void child_start(void)
+{
+	for (struct mf_list *at = live_machines.next; at != &live_machines; at = at->next)
+		linux_windows_forked_locked(mf_container_of(at, struct linux_machine, node));
+	linux_unlock();
+}
+
 static void process_init(void)
 {
 	process_error = linux_thread_key_create();
-	if (process_error == 0 && pthread_atfork(linux_lock, linux_unlock, linux_unlock) != 0)
+	if (process_error == 0 && pthread_atfork(linux_lock, linux_unlock, child_start) != 0)
 		process_error = -MF_ENOMEM;
 }
 
@@ -145,6 +153,9 @@ static const struct mf_machine_ops linux_ops = {
 	.window_release = linux_window_release,
 	.host_populate = linux_host_populate,
 	.host_discard = linux_host_discard,
+	.host_share = linux_host_share,
+	.host_alias = linux_host_alias,
+	.host_unalias = linux_host_unalias,
 	.cpu = linux_cpu,
 	.relax = linux_relax,
 	.may_use = linux_may_use,
@@ -209,6 +220,7 @@ static void machine_init(struct linux_machine *machine, const struct mf_linux_co
 			     (linux_number_read("/proc/sys/vm/overcommit_memory", &overcommit) && overcommit == 2);
 	atomic_init(&machine->populates_by_touch, (config->flags & MF_LINUX_POPULATE_BY_TOUCH) != 0);
 	mf_list_init(&machine->windows);
+	machine->file = -1;
 }
 
 static void machine_list_add(struct linux_machine *machine)
@@ -223,6 +235,8 @@ static void machine_free(struct linux_machine *machine)
 {
 	linux_lock();
 	mf_list_remove(&machine->node);
+	linux_file_close_locked(machine);
+	linux_ballast_drop_locked(machine);
 	linux_unlock();
 	munmap(machine->owner, machine->host_page_bytes);
 	free(machine);

@@ -17,8 +17,13 @@ struct linux_window {
 	struct mf_list node;
 	char *start;
 	uint64_t size_bytes;
-	bool is_read_only; /* reserved read-only: made writable by pieces of LINUX_WRITABLE_PIECE as it is populated */
+	bool is_read_only;    /* m; made writable by pieces of LINUX_WRITABLE_PIECE as it is populated */
+	uint64_t file_offset; /* m; its place in the machine's file; with `slots` only, then constant */
+	uint64_t *slots;      /* m, but who works on slots may read of them; what each is; NULL: none was ever shared */
 };
+
+/* The lowest bits of an entry of `slots`; the rest of an alias is the offset in the file of what it shows. */
+enum linux_slot_kind { LINUX_SLOT_PRIVATE, LINUX_SLOT_SHARED, LINUX_SLOT_ALIAS, LINUX_SLOT_KIND_MASK = 3 };
 
 #define LINUX_WRITABLE_PIECE (2 * MF_MIB)
 
@@ -41,6 +46,10 @@ struct linux_machine {
 	atomic_bool populates_by_touch;     /* a                                                               */
 	atomic_uint_least64_t meta_bytes;   /* a; control memory that is out                                    */
 	struct mf_list windows;             /* m                                                               */
+	int file;                           /* m; behind shared slots; -1: none yet.  Stays as it is after that     */
+	uint64_t file_bytes;                /* m                                                               */
+	atomic_bool shares;                 /* a; a window had slots                                            */
+	char *ballast;                      /* m; NULL: none                                                   */
 	uint64_t threads[MF_CPUS_MAX / 64]; /* m; a bit for each index that a thread has                        */
 	atomic_uint_least64_t memories_seq; /* a; odd while memories change (writers: m)                        */
 	atomic_uint nr_memories;            /* a; writers: m                                                   */
@@ -74,6 +83,56 @@ int linux_window_reserve(struct mf_machine *m, uint64_t size_bytes, uint64_t ali
 void linux_window_release(struct mf_machine *m, void *base, uint64_t size_bytes);
 int linux_host_populate(struct mf_machine *m, void *addr, uint64_t size_bytes);
 void linux_host_discard(struct mf_machine *m, void *addr, uint64_t size_bytes);
+/* The window that [start, start + size) lies in, or NULL. */
+struct linux_window *linux_window_find_locked(struct linux_machine *machine, const char *start, uint64_t size_bytes);
+/* Makes fresh private memory that of a window: no huge pages, wiped on fork. */
+bool linux_window_advise(void *start, uint64_t size_bytes);
+/* Populates what is writable; -MF_ENOMEM: a part may be populated. */
+int linux_range_populate(struct linux_machine *machine, char *addr, uint64_t size_bytes);
+/* Discards what is private. */
+void linux_range_discard(char *addr, uint64_t size_bytes);
+
+/* ---- host_file.c: offsets are those in a window, multiples of P, unless they are called places ---- */
+enum linux_slot_kind linux_slot_kind(const struct linux_machine *machine, const struct linux_window *window,
+				     uint64_t offset);
+/* The place that an alias shows. */
+uint64_t linux_slot_target(const struct linux_machine *machine, const struct linux_window *window, uint64_t offset);
+void linux_slots_set_locked(const struct linux_machine *machine, const struct linux_window *window, uint64_t offset,
+			    uint64_t end, enum linux_slot_kind kind, uint64_t target);
+/* Up to where slots are of the kind of the one at `offset`; at most `end`. */
+uint64_t linux_run_end(const struct linux_machine *machine, const struct linux_window *window, uint64_t offset,
+		       uint64_t end);
+/* At how many slots of [offset, end], both included, another mapping begins. */
+uint64_t linux_slots_edges_locked(const struct linux_machine *machine, const struct linux_window *window,
+				  uint64_t offset, uint64_t end);
+/* Gives a window a place and `slots`, if it has none; -MF_ENOMEM. */
+int linux_file_place_locked(struct linux_machine *machine, struct linux_window *window);
+void linux_file_leave_locked(struct linux_machine *machine, struct linux_window *window);
+void linux_file_close_locked(struct linux_machine *machine);
+/* Memory for a piece of the file that is a hole: all or nothing, -MF_ENOMEM; never a signal later. */
+int linux_file_populate(const struct linux_machine *machine, uint64_t place, uint64_t size_bytes);
+void linux_file_punch(const struct linux_machine *machine, uint64_t place, uint64_t size_bytes);
+
+/* ---- host_mappings.c ---- */
+/* May memfold make so many more? */
+bool linux_mappings_allow_locked(uint64_t nr);
+/* It made some, or dropped some: so many there were, and so many there are. */
+void linux_mappings_changed_locked(uint64_t nr_before, uint64_t nr_after);
+/* The host said no: they are counted before the next one is made. */
+void linux_mappings_refused_locked(void);
+/* Sees to it that there is ballast; false: the host refuses. */
+bool linux_ballast_have_locked(struct linux_machine *machine);
+/* Frees its mappings; false: there was none. */
+bool linux_ballast_drop_locked(struct linux_machine *machine);
+
+/* ---- host_alias.c ---- */
+int linux_host_share(struct mf_machine *m, void *addr, uint64_t size_bytes);
+int linux_host_alias(struct mf_machine *m, void *addr, uint64_t size_bytes, const void *target);
+int linux_host_unalias(struct mf_machine *m, void *addr, uint64_t size_bytes);
+/* host_discard() of a machine that shares. */
+void linux_slots_discard(struct linux_machine *machine, char *addr, uint64_t size_bytes);
+/* In a forked child: zero memory in the place of what was shared. */
+void linux_windows_forked_locked(struct linux_machine *machine);
 
 /* ---- host_memory.c ---- */
 void *linux_data(struct mf_machine *m, mf_pfn_t pfn, uint64_t nr_frames);

@@ -4,7 +4,7 @@
  *
  * Owns the list of a machine's windows.  Keeps: a window costs what is populated and nothing else; what is not
  * populated reads as zero (the kernel's zero page); in a forked child all of it does.  A memfd would not do: a read of
- * a hole allocates.
+ * a hole allocates.  Slots that are to share memory have one nevertheless: host_alias.c.
  *
  * Under strict overcommit the kernel charges for writable private memory when it is reserved.  There a window is
  * reserved read-only, which is free, and made writable by pieces as it is populated.  A piece stays writable, and
@@ -44,7 +44,7 @@ static char *aligned_reserve(uint64_t size_bytes, uint64_t align_bytes)
  * Huge pages would cost 2 MiB for the first slot touched.  A host that has none refuses the advice, rightly.  Wiping on
  * fork is no courtesy: a child that saw counts would take them for its own.
  */
-static bool window_advise(void *start, uint64_t size_bytes)
+bool linux_window_advise(void *start, uint64_t size_bytes)
 {
 	madvise(start, size_bytes, MADV_NOHUGEPAGE);
 	return madvise(start, size_bytes, MADV_WIPEONFORK) == 0;
@@ -62,7 +62,7 @@ int linux_window_reserve(struct mf_machine *m, uint64_t size_bytes, uint64_t ali
 	start = aligned_reserve(rounded, mf_max(align_bytes, machine->host_page_bytes));
 	if (!start)
 		goto out_window;
-	if (!window_advise(start, rounded))
+	if (!linux_window_advise(start, rounded))
 		goto out_mapping;
 	*window = (struct linux_window){.start = start, .size_bytes = rounded};
 	window->is_read_only = machine->is_strict || mprotect(start, rounded, PROT_READ | PROT_WRITE) != 0;
@@ -79,8 +79,7 @@ out_window:
 	return -MF_ENOMEM;
 }
 
-/* The window that [start, start + size) lies in, or NULL. */
-static struct linux_window *window_find_locked(struct linux_machine *machine, const char *start, uint64_t size_bytes)
+struct linux_window *linux_window_find_locked(struct linux_machine *machine, const char *start, uint64_t size_bytes)
 {
 	for (struct mf_list *at = machine->windows.next; at != &machine->windows; at = at->next) {
 		struct linux_window *window = mf_container_of(at, struct linux_window, node);
@@ -97,17 +96,36 @@ void linux_window_release(struct mf_machine *m, void *base, uint64_t size_bytes)
 	struct linux_machine *machine = linux_machine_of(m);
 	uint64_t rounded = mf_round_up(size_bytes, machine->host_page_bytes);
 	struct linux_window *window;
+	bool is_whole;
 
 	linux_lock();
-	window = window_find_locked(machine, base, rounded);
-	if (window)
+	window = linux_window_find_locked(machine, base, rounded);
+	is_whole = window && window->start == base && window->size_bytes == rounded;
+	if (is_whole) {
+		linux_file_leave_locked(machine, window);
 		mf_list_remove(&window->node);
+	}
 	linux_unlock();
-	MF_PANIC_IF(!window || window->start != base || window->size_bytes != rounded,
+	MF_PANIC_IF(!is_whole,
 		    "memfold: window_release() of %p, %llu bytes, which is no window of this machine.", base,
 		    (unsigned long long)size_bytes);
 	munmap(window->start, window->size_bytes);
 	free(window);
+}
+
+/* Aliases stay read-only, and what is shared is writable. */
+static int private_make_writable_locked(const struct linux_machine *machine, const struct linux_window *window,
+					uint64_t start, uint64_t end)
+{
+	uint64_t next;
+
+	for (uint64_t at = start; at < end; at = next) {
+		next = linux_run_end(machine, window, at, end);
+		if (linux_slot_kind(machine, window, at) == LINUX_SLOT_PRIVATE &&
+		    mprotect(window->start + at, next - at, PROT_READ | PROT_WRITE) != 0)
+			return -MF_ENOMEM;
+	}
+	return 0;
 }
 
 /* Makes the pieces of a read-only window that [addr, addr + size) touches writable; nothing to do for other windows. */
@@ -117,14 +135,12 @@ static int range_make_writable(struct linux_machine *machine, char *addr, uint64
 	int error = 0;
 
 	linux_lock();
-	window = window_find_locked(machine, addr, size_bytes);
+	window = linux_window_find_locked(machine, addr, size_bytes);
 	if (window && window->is_read_only) {
 		uint64_t start = mf_round_down((uint64_t)(addr - window->start), LINUX_WRITABLE_PIECE);
 		uint64_t end = mf_round_up((uint64_t)(addr - window->start) + size_bytes, LINUX_WRITABLE_PIECE);
 
-		end = mf_min(end, window->size_bytes);
-		if (mprotect(window->start + start, end - start, PROT_READ | PROT_WRITE) != 0)
-			error = -MF_ENOMEM;
+		error = private_make_writable_locked(machine, window, start, mf_min(end, window->size_bytes));
 	}
 	linux_unlock();
 	MF_PANIC_IF(!window, "memfold: host_populate() of %p, %llu bytes, outside every window.", (void *)addr,
@@ -145,7 +161,7 @@ static void range_touch(char *addr, uint64_t size_bytes, uint64_t page_bytes)
 	}
 }
 
-static int range_populate(struct linux_machine *machine, char *addr, uint64_t size_bytes)
+int linux_range_populate(struct linux_machine *machine, char *addr, uint64_t size_bytes)
 {
 	if (atomic_load_explicit(&machine->populates_by_touch, memory_order_relaxed)) {
 		range_touch(addr, size_bytes, machine->host_page_bytes);
@@ -188,17 +204,26 @@ int linux_host_populate(struct mf_machine *m, void *addr, uint64_t size_bytes)
 
 	if (error)
 		return error;
-	error = range_populate(machine, addr, size_bytes);
+	error = linux_range_populate(machine, addr, size_bytes);
 	if (error)
 		range_discard_zero(addr, size_bytes, machine->host_page_bytes);
 	return error;
 }
 
-void linux_host_discard(struct mf_machine *m, void *addr, uint64_t size_bytes)
+void linux_range_discard(char *addr, uint64_t size_bytes)
 {
 	int error = madvise(addr, size_bytes, MADV_DONTNEED) == 0 ? 0 : errno;
 
-	(void)m;
 	MF_PANIC_IF(error != 0, "memfold: the host refused to discard %llu bytes of a window at %p: %s.",
-		    (unsigned long long)size_bytes, addr, strerror(error));
+		    (unsigned long long)size_bytes, (void *)addr, strerror(error));
+}
+
+void linux_host_discard(struct mf_machine *m, void *addr, uint64_t size_bytes)
+{
+	struct linux_machine *machine = linux_machine_of(m);
+
+	if (atomic_load_explicit(&machine->shares, memory_order_acquire))
+		linux_slots_discard(machine, addr, size_bytes);
+	else
+		linux_range_discard(addr, size_bytes);
 }
