@@ -185,6 +185,17 @@ static int take_region_key(struct parse *p, const char *key, struct json_object 
 
 /* ---- A region on its own ---------------------------------------------------------------------------------------- */
 
+/* A region of compounds has no frame to spare for its map, unless it is an altmap's. */
+static int check_source(struct parse *p, const struct description_region *r)
+{
+	bool inside = r->source == MF_SOURCE_SELF || r->source == MF_SOURCE_ALTMAP;
+
+	if (r->layout != MF_SCHEME_DEVDAX || !r->has_source || !inside)
+		return 0;
+	return wrong(p, "source", "\"%s\" is no source for devdax; use ram, or the layout devdax-altmap",
+		     mf_source_name(r->source));
+}
+
 static int check_region(struct parse *p, struct description_region *r)
 {
 	uint64_t block = (uint64_t)1 << (2 * p->d->page_shift - 3), page = (uint64_t)1 << p->d->page_shift;
@@ -205,7 +216,7 @@ static int check_region(struct parse *p, struct description_region *r)
 	if (r->start_bytes & (r->unit_bytes - 1))
 		return wrong(p, "start", "%s is no multiple of the unit, %s; use %s", start, unit,
 			     size_exact(right, mf_round_up(r->start_bytes, r->unit_bytes)));
-	return 0;
+	return check_source(p, r);
 }
 
 static int parse_region(struct parse *p, struct json_object *object, struct description_region *r)

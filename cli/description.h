@@ -12,8 +12,9 @@
  *	name    none; else unique and at most 63 bytes
  *	node    0; at most 63
  *	layout  "tiered"; else any of enum mf_scheme
- *	unit    one block of tier 1, or one page in a region that is no multiple of it; what the memory is used in
- *	source  left to the verb; else self, ram, altmap or host
+ *	unit    one block of tier 1, or one page in a region that is no multiple of it; what the memory is used in:
+ *	        devdax: a compound
+ *	source  left to the verb; else self, ram, altmap or host; devdax: ram or host
  *	top     2; else 1: the highest tier of its blocks
  *
  * Law: what is accepted is well formed (units, alignment, no overlap, no key twice or unknown), so nobody checks it

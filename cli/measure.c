@@ -2,8 +2,8 @@
 /*
  * measure.c - reads /proc/self/smaps, /proc/self/status and the limits of the process.
  *
- * The windows are private anonymous memory, so what smaps calls resident there is what the map costs.  Other backings
- * would need another measure: smaps rounds shared aliases away.
+ * Of windows that are private anonymous memory, what smaps calls resident is what the map costs.  What is shared is not
+ * counted here: each alias is resident, too, and they all show one page.
  */
 #include "cli/measure.h"
 #include <inttypes.h>
@@ -15,16 +15,27 @@
 
 enum { LINE_BYTES = 512 };
 
-uint64_t measure_resident(const void *start, uint64_t size_bytes)
+/* "from-to rwxp ...": the first line of a mapping.  What follows it begins with a name. */
+static int is_mapping(const char *line, uint64_t *low, uint64_t *high, int *is_private)
+{
+	char may[8];
+
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s", low, high, may) != 3)
+		return 0;
+	*is_private = strchr(may, 'p') != NULL;
+	return 1;
+}
+
+uint64_t measure_private(const void *start, uint64_t size_bytes)
 {
 	uint64_t from = (uint64_t)(uintptr_t)start, kib = 0, total = 0, low, high;
 	FILE *f = fopen("/proc/self/smaps", "re");
+	int inside = 0, is_private;
 	char line[LINE_BYTES];
-	int inside = 0;
 
 	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &low, &high) == 2)
-			inside = low >= from && high <= from + size_bytes;
+		if (is_mapping(line, &low, &high, &is_private))
+			inside = is_private && low >= from && high <= from + size_bytes;
 		else if (inside && sscanf(line, "Rss: %" SCNu64 " kB", &kib) == 1)
 			total += kib << 10;
 	}

@@ -6,8 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Resident bytes of the mappings inside [start, start + size): the zero page is not among them.  0 when unreadable. */
-uint64_t measure_resident(const void *start, uint64_t size_bytes);
+/*
+ * Resident bytes of the private mappings inside [start, start + size): the zero page is not among them.  0 when
+ * unreadable.
+ */
+uint64_t measure_private(const void *start, uint64_t size_bytes);
 
 /* Bytes in page tables of the whole process (VmPTE). */
 uint64_t measure_page_tables(void);

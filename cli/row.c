@@ -3,22 +3,21 @@
  * row.c - the work of one row.
  *
  *   open      machine, described memory, map
- *   bring up  add each region and allocate all of it as unit folios          timed; then measured
- *   pins      pin and unpin all of them in random order                      timed
+ *   bring up  add each region, take all of it as units, put those on the diet of the layout   timed; then measured
+ *   pins      pin and unpin all of them in random order                                       timed
  *   divide    free a share, use it as base pages, free those, fold, and take the units again
  *   close     free, remove, destroy
  *
- * The laws are checked between the steps, never inside what is measured.  What memfold calls a broken contract ends the
- * row as broken, not the program; a broken row's map is left as it is, since taking it down may break more.
+ * Units of a device are compounds of the region: they are held, and never divided.  The laws are checked between the
+ * steps, never inside what is measured.  What memfold calls a broken contract ends the row as broken, not the program;
+ * a broken row's map is left as it is, since taking it down may break more.
  */
-#include "cli/row.h"
 #include "cli/measure.h"
 #include "cli/progress.h"
+#include "cli/row_work.h"
 #include "cli/size.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <memfold/memfold.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,23 +25,6 @@
 
 /* The share that is used as base pages: 1/16 of the memory, but no more than this, and at least one unit. */
 #define DIVIDE_BYTES_MAX (2 * MF_GIB)
-/* What bringing up may not take, because the machine has other work too. */
-#define RESERVE_BYTES (256 * MF_MIB)
-
-struct work {
-	const struct row_request *request;
-	struct row *row;
-	unsigned page_shift;
-	struct mf_machine *machine;
-	struct mf_map *map;
-	unsigned *region;          /* ids, in the order of the description                              */
-	unsigned nr_regions;
-	struct mf_folio **folio;   /* all units                                                        */
-	uint64_t nr_folios;
-	struct mf_folio **base;    /* base pages                                                       */
-	uint64_t nr_base;
-	jmp_buf panicked;
-};
 
 /* ---- What is told ----------------------------------------------------------------------------------------- */
 
@@ -51,10 +33,7 @@ static void step_begin(const struct work *w, const char *step)
 	progress_begin(w->request->progress, w->row->name, step);
 }
 
-static bool unable(struct work *w, enum row_status status, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static bool unable(struct work *w, enum row_status status, const char *format, ...)
+bool row_unable(struct work *w, enum row_status status, const char *format, ...)
 {
 	va_list args;
 
@@ -65,7 +44,15 @@ static bool unable(struct work *w, enum row_status status, const char *format, .
 	return false;
 }
 
-static bool failed(struct work *w, const char *what, int err);
+bool row_failed(struct work *w, const char *what, int err)
+{
+	char text[MESSAGE_MAX / 2];
+
+	snprintf(text, sizeof(text), "%s: %s", what, mf_strerror(err));
+	if (err == -MF_ENOMEM)
+		return row_short(w, text);
+	return row_unable(w, err == -MF_E2BIG ? ROW_UNABLE : ROW_BROKEN, "%s", text);
+}
 
 static bool laws_hold(struct work *w, const char *when)
 {
@@ -78,64 +65,33 @@ static bool laws_hold(struct work *w, const char *when)
 	if (err == 0)
 		return true;
 	if (err < 0)
-		return failed(w, "checking the laws", err);
+		return row_failed(w, "checking the laws", err);
 	snprintf(w->row->laws, sizeof(w->row->laws), "%s broken %s at pfn %" PRIu64 ": %s", v.law, when, v.pfn, v.text);
-	return unable(w, ROW_BROKEN, "%s", w->row->laws);
+	return row_unable(w, ROW_BROKEN, "%s", w->row->laws);
 }
 
-/* ---- Before: is there enough? --------------------------------------------------------------------------------- */
+/* ---- A region of the description --------------------------------------------------------------------------- */
 
-static enum mf_layout layout_of(const struct work *w, const struct description_region *r)
+enum mf_layout row_layout(const struct work *w, const struct description_region *r)
 {
-	if (!w->request->as_described)
-		return w->request->layout;
-	return r->layout == MF_SCHEME_FLAT ? MF_LAYOUT_FLAT : MF_LAYOUT_TIERED;
+	enum mf_layout layout = w->request->layout;
+
+	MF_PANIC_IF(w->request->as_described && mf_layout_by_name(mf_scheme_name(r->layout), &layout) != 0,
+		    "memfold: %s is no layout that can be run.", mf_scheme_name(r->layout));
+	return layout;
 }
 
-static unsigned unit_order(const struct work *w, const struct description_region *r)
+unsigned row_unit_order(const struct work *w, const struct description_region *r)
 {
 	return mf_log2(r->unit_bytes) - w->page_shift;
 }
 
-/* The tier on which the region's units are described. */
-static unsigned unit_tier(const struct work *w, const struct description_region *r)
+uint64_t row_saved_slots(const struct work *w, const struct description_region *r)
 {
-	unsigned top = layout_of(w, r) == MF_LAYOUT_FLAT ? 0 : r->top, step = w->page_shift - 3;
-
-	return (unsigned)mf_min(top, unit_order(w, r) / step);
+	return mf_diet_saves(row_layout(w, r), w->page_shift, MF_DESCRIPTOR_SIZE, row_unit_order(w, r));
 }
 
-/* A little more than the region's descriptors, its folios' list and, with --touch, fresh memory itself will take. */
-static uint64_t bytes_needed(const struct work *w, const struct description_region *r)
-{
-	uint64_t records = r->size_bytes >> (w->page_shift + unit_tier(w, r) * (w->page_shift - 3));
-	bool fresh = w->request->backing == MF_LINUX_MEMFD || w->request->backing == MF_LINUX_ANON;
-
-	return records * (MF_DESCRIPTOR_SIZE + 1) + r->size_bytes / r->unit_bytes * sizeof(struct mf_folio *) +
-	       (w->request->touch && fresh ? r->size_bytes : 0);
-}
-
-static uint64_t memory_needed(const struct work *w)
-{
-	uint64_t need = RESERVE_BYTES;
-
-	for (unsigned i = 0; i < w->request->machine->nr_regions; i++)
-		need += bytes_needed(w, &w->request->machine->regions[i]);
-	return need;
-}
-
-static bool is_enough_memory(struct work *w)
-{
-	uint64_t need = memory_needed(w), have = mf_linux_available_bytes();
-	char text[2][SIZE_TEXT_MAX];
-
-	if (need <= have)
-		return true;
-	return unable(w, ROW_UNABLE, "needs about %s of memory, %s is available", size_rounded(text[0], need),
-		      size_rounded(text[1], have));
-}
-
-static mf_pfn_t span_of(const struct work *w)
+mf_pfn_t row_span(const struct work *w)
 {
 	mf_pfn_t span = 0;
 
@@ -145,46 +101,6 @@ static mf_pfn_t span_of(const struct work *w)
 		span = mf_max(span, (r->start_bytes + r->size_bytes) >> w->page_shift);
 	}
 	return span;
-}
-
-/* Memory and windows are mapped side by side.  Whatever else goes wrong with addresses the host says when it does. */
-static uint64_t addresses_needed(const struct work *w)
-{
-	uint64_t span = mf_max(span_of(w), (uint64_t)1 << 2 * (w->page_shift - 3));
-
-	return w->row->described_bytes + (uint64_t)MF_DESCRIPTOR_SIZE * ((uint64_t)1 << mf_log2(2 * span - 1));
-}
-
-static bool is_enough_addresses(struct work *w)
-{
-	uint64_t need = addresses_needed(w), have = measure_addresses();
-	char text[2][SIZE_TEXT_MAX];
-
-	if (need <= have)
-		return true;
-	return unable(w, ROW_UNABLE, "needs %s of addresses, for the memory and for its map; %s is available",
-		      size_rounded(text[0], need), size_rounded(text[1], have));
-}
-
-/* What was short, memory or addresses, -MF_ENOMEM does not tell: how it stands with both. */
-static bool short_of_memory(struct work *w, const char *what)
-{
-	char text[4][SIZE_TEXT_MAX];
-
-	return unable(w, ROW_UNABLE,
-		      "%s (all in all about %s of memory and %s of addresses are needed, %s and %s are left by now)",
-		      what, size_rounded(text[0], memory_needed(w)), size_rounded(text[1], addresses_needed(w)),
-		      size_rounded(text[2], mf_linux_available_bytes()), size_rounded(text[3], measure_addresses()));
-}
-
-static bool failed(struct work *w, const char *what, int err)
-{
-	char text[MESSAGE_MAX / 2];
-
-	snprintf(text, sizeof(text), "%s: %s", what, mf_strerror(err));
-	if (err == -MF_ENOMEM)
-		return short_of_memory(w, text);
-	return unable(w, err == -MF_E2BIG ? ROW_UNABLE : ROW_BROKEN, "%s", text);
 }
 
 /* ---- Open and close ---------------------------------------------------------------------------------------------- */
@@ -206,9 +122,9 @@ static bool add_memory(struct work *w, const struct description_region *r, uint6
 	*offset += r->size_bytes;
 	err = mf_linux_memory_add(w->machine, &memory, message, sizeof(message));
 	if (err == -MF_ENOMEM && memory.kind != MF_LINUX_HUGETLBFS) /* which tells of huge pages itself */
-		return short_of_memory(w, message);
+		return row_short(w, message);
 	if (err)
-		return unable(w, err == -MF_ENOMEM ? ROW_UNABLE : ROW_REFUSED, "%s", message);
+		return row_unable(w, err == -MF_ENOMEM ? ROW_UNABLE : ROW_REFUSED, "%s", message);
 	return true;
 }
 
@@ -216,12 +132,12 @@ static bool open_world(struct work *w)
 {
 	const struct description *d = w->request->machine;
 	struct mf_linux_config config = { .page_shift = w->page_shift };
-	struct mf_map_config map_config = { .span = span_of(w) };
+	struct mf_map_config map_config = { .span = row_span(w) };
 	uint64_t offset = 0;
 	int err = mf_linux_create(&config, &w->machine);
 
 	if (err)
-		return failed(w, "starting", err);
+		return row_failed(w, "starting", err);
 	for (unsigned i = 0; i < d->nr_regions; i++) {
 		const struct description_region *r = &d->regions[i];
 
@@ -232,11 +148,11 @@ static bool open_world(struct work *w)
 	map_config.machine = w->machine;
 	err = mf_map_create(&map_config, &w->map);
 	if (err)
-		return failed(w, "reserving addresses for the windows", err);
+		return row_failed(w, "reserving addresses for the windows", err);
 	w->folio = malloc(w->nr_folios * sizeof(struct mf_folio *));
 	w->region = calloc(d->nr_regions, sizeof(*w->region));
 	if (!w->folio || !w->region)
-		return failed(w, "listing the units", -MF_ENOMEM);
+		return row_failed(w, "listing the units", -MF_ENOMEM);
 	/* Now, so that the page tables of this list are no part of what the bring-up takes. */
 	memset(w->folio, 0xff, w->nr_folios * sizeof(struct mf_folio *));
 	w->row->nr_units = w->nr_folios;
@@ -259,11 +175,11 @@ static bool close_map(struct work *w)
 	while (w->nr_regions > 0 && !err)
 		err = mf_region_remove(w->map, w->region[--w->nr_regions]);
 	if (err)
-		return failed(w, "removing a region", err);
+		return row_failed(w, "removing a region", err);
 	if (w->row->status == ROW_OK && !laws_hold(w, "after everything was removed"))
 		return false;
 	err = mf_map_destroy(w->map);
-	return err ? failed(w, "ending the map", err) : true;
+	return err ? row_failed(w, "ending the map", err) : true;
 }
 
 static void close_world(struct work *w)
@@ -280,52 +196,112 @@ static void close_world(struct work *w)
 
 /* ---- The steps --------------------------------------------------------------------------------------------- */
 
-static bool bring_up_region(struct work *w, const struct description_region *r)
+static bool add_region(struct work *w, const struct description_region *r)
 {
+	enum mf_layout layout = row_layout(w, r);
 	struct mf_region_config config = {
 		.start_pfn = r->start_bytes >> w->page_shift,
 		.end_pfn = (r->start_bytes + r->size_bytes) >> w->page_shift,
 		.node = r->node,
-		.layout = layout_of(w, r),
+		.layout = layout,
 		.source = MF_SOURCE_HOST,
-		.top = layout_of(w, r) == MF_LAYOUT_TIERED ? r->top : 0,
+		.top = layout == MF_LAYOUT_TIERED ? r->top : 0,
+		.unit_order = layout == MF_LAYOUT_DEVDAX ? row_unit_order(w, r) : 0,
 	};
-	uint64_t nr = r->size_bytes / r->unit_bytes;
-	unsigned order = unit_order(w, r);
 	int err = mf_region_add(w->map, &config, &w->region[w->nr_regions]);
 
 	if (err)
-		return failed(w, "adding a region", err);
+		return row_failed(w, "adding a region", err);
 	w->nr_regions++;
+	return true;
+}
+
+static bool take_units(struct work *w, const struct description_region *r)
+{
+	uint64_t nr = r->size_bytes / r->unit_bytes;
+	unsigned order = row_unit_order(w, r);
+
 	for (uint64_t i = 0; i < nr; i++) {
-		err = mf_folio_alloc(w->map, (int)r->node, order, MF_ALLOC_THIS_NODE, &w->folio[w->nr_folios]);
+		int err = mf_folio_alloc(w->map, (int)r->node, order, MF_ALLOC_THIS_NODE, &w->folio[w->nr_folios]);
+
 		if (err)
-			return failed(w, "allocating all of a region", err);
+			return row_failed(w, "allocating all of a region", err);
 		w->nr_folios++;
+		w->nr_done++;
 		if ((i & 1023) == 0)
-			progress_at(w->nr_folios, w->row->nr_units);
+			progress_at(w->nr_done, w->nr_to_do);
 	}
 	return true;
 }
 
-static bool bring_up(struct work *w)
+static bool remap_units(struct work *w, uint64_t first)
+{
+	uint64_t began = measure_now_ns();
+	bool good = row_remap(w, first);
+
+	w->row->remap_ns += measure_now_ns() - began;
+	return good;
+}
+
+static bool bring_up_region(struct work *w, const struct description_region *r)
+{
+	uint64_t first = w->nr_folios;
+
+	if (!add_region(w, r))
+		return false;
+	if (row_layout(w, r) == MF_LAYOUT_DEVDAX)
+		return row_hold_compounds(w, r);
+	return take_units(w, r) && (!row_is_by_remap(w, r) || remap_units(w, first));
+}
+
+/* What is private of the windows smaps says, what is shared the machine: never the same memory. */
+static bool measure_map(struct work *w)
 {
 	const struct mf_geometry *g = mf_map_geometry(w->map);
 	uint64_t window_bytes = g->window[g->top] + (g->span >> g->shift[g->top]) * MF_DESCRIPTOR_SIZE - g->window[0];
+	uint64_t shared;
+	int err = mf_linux_window_bytes(w->machine, &shared);
+
+	w->row->map_bytes = measure_private((const void *)g->window[0],
+					    mf_round_up(window_bytes, (uint64_t)1 << w->page_shift));
+	if (err)
+		return row_failed(w, "asking for the size of shared windows", err);
+	w->row->map_bytes += shared;
+	return true;
+}
+
+static uint64_t units_to_remap(const struct work *w)
+{
+	uint64_t nr = 0;
+
+	for (unsigned i = 0; i < w->request->machine->nr_regions; i++) {
+		const struct description_region *r = &w->request->machine->regions[i];
+
+		nr += row_is_by_remap(w, r) ? r->size_bytes / r->unit_bytes : 0;
+	}
+	return nr;
+}
+
+static bool bring_up(struct work *w)
+{
+	struct mf_map_stats stats;
 	uint64_t tables, began;
 
 	step_begin(w, "bringing up");
+	w->nr_to_do = w->row->nr_units + units_to_remap(w);
 	tables = measure_page_tables();
 	began = measure_now_ns();
 	for (unsigned i = 0; i < w->request->machine->nr_regions; i++)
 		if (!bring_up_region(w, &w->request->machine->regions[i]))
 			return false;
 	w->row->bring_up_ns = measure_now_ns() - began;
-	w->row->map_bytes = measure_resident((const void *)g->window[0],
-					     mf_round_up(window_bytes, (uint64_t)1 << w->page_shift));
+	if (!measure_map(w))
+		return false;
 	w->row->table_bytes = measure_page_tables();
 	w->row->table_bytes -= mf_min(tables, w->row->table_bytes);
 	progress_end();
+	mf_map_stats(w->map, &stats);
+	w->row->nr_dieted = stats.nr_dieted;
 	return laws_hold(w, "after the bring-up");
 }
 
@@ -363,7 +339,7 @@ static bool pin_all(struct work *w)
 	}
 	w->row->pin_unpin_ns = (double)(measure_now_ns() - began) / (double)w->nr_folios;
 	progress_end();
-	return err ? failed(w, "pinning", err) : true;
+	return err ? row_failed(w, "pinning", err) : true;
 }
 
 /*
@@ -391,9 +367,9 @@ static bool touch_all(struct work *w)
 		uint64_t bytes = mf_folio_nr_frames(w->folio[i]) * page;
 
 		if (!data)
-			return unable(w, ROW_BROKEN, "a folio has no data pointer although its memory is mapped");
+			return row_unable(w, ROW_BROKEN, "a folio has no data pointer although its memory is mapped");
 		if (populate((void *)(uintptr_t)data, bytes) != 0)
-			return unable(w, ROW_UNABLE, "touching needs %s behind the memory, the host gave %s",
+			return row_unable(w, ROW_UNABLE, "touching needs %s behind the memory, the host gave %s",
 				      size_rounded(text[0], w->row->described_bytes), size_rounded(text[1], touched));
 		/* A write that changes nothing: the memory may be a file of somebody's. */
 		for (uint64_t at = 0; at < bytes; at += page)
@@ -410,12 +386,12 @@ static bool use_base_pages(struct work *w, uint64_t nr_frames)
 	step_begin(w, "using base pages");
 	w->base = calloc(nr_frames, sizeof(struct mf_folio *));
 	if (!w->base)
-		return failed(w, "listing base pages", -MF_ENOMEM);
+		return row_failed(w, "listing base pages", -MF_ENOMEM);
 	for (; w->nr_base < nr_frames; w->nr_base++) {
 		int err = mf_folio_alloc(w->map, MF_ANY_NODE, 0, 0, &w->base[w->nr_base]);
 
 		if (err)
-			return failed(w, "using freed units as base pages", err);
+			return row_failed(w, "using freed units as base pages", err);
 		if ((w->nr_base & 1023) == 0)
 			progress_at(w->nr_base, nr_frames);
 	}
@@ -433,7 +409,7 @@ static uint64_t free_share(struct work *w, struct freed *freed)
 {
 	uint64_t wanted = mf_min(w->row->described_bytes / 16, DIVIDE_BYTES_MAX) >> w->page_shift, frames = 0;
 
-	while (w->nr_folios > 0 && (frames < wanted || frames == 0)) {
+	while (w->nr_folios > w->nr_devices && (frames < wanted || frames == 0)) {
 		struct mf_folio *folio = w->folio[--w->nr_folios];
 
 		freed[w->nr_folios] = (struct freed){ mf_folio_order(folio), mf_word_node(mf_page_word(&folio->page)) };
@@ -453,15 +429,18 @@ static int larger_first(const void *a, const void *b)
 /* In this order they always fit: a smaller one may be served by a block that a larger one would need. */
 static bool take_again(struct work *w, struct freed *freed, uint64_t had)
 {
-	qsort(freed + w->nr_folios, had - w->nr_folios, sizeof(*freed), larger_first);
+	uint64_t first = w->nr_folios;
+
+	qsort(freed + first, had - first, sizeof(*freed), larger_first);
 	for (; w->nr_folios < had; w->nr_folios++) {
 		const struct freed *f = &freed[w->nr_folios];
 		int err = mf_folio_alloc(w->map, (int)f->node, f->order, MF_ALLOC_THIS_NODE, &w->folio[w->nr_folios]);
 
 		if (err)
-			return unable(w, ROW_BROKEN, "taking the units again after folding back: %s", mf_strerror(err));
+			return row_unable(w, ROW_BROKEN, "taking the units again after folding back: %s",
+					  mf_strerror(err));
 	}
-	return laws_hold(w, "after the units were taken again");
+	return row_remap(w, first) && laws_hold(w, "after the units were taken again");
 }
 
 static bool fold_back(struct work *w)
@@ -471,17 +450,21 @@ static bool fold_back(struct work *w)
 	step_begin(w, "folding back");
 	put_all(w, w->base, &w->nr_base);
 	err = mf_fold(w->map, MF_ANY_NODE, MF_FOLD_ALL, NULL);
-	return err ? failed(w, "folding", err) : laws_hold(w, "after folding back");
+	return err ? row_failed(w, "folding", err) : laws_hold(w, "after folding back");
 }
 
 static bool divide(struct work *w)
 {
 	uint64_t had = w->nr_folios;
-	struct freed *freed = calloc(had, sizeof(*freed));
+	struct freed *freed;
 	bool good;
 
+	row_devices_first(w);
+	if (had == w->nr_devices)
+		return true;
+	freed = calloc(had, sizeof(*freed));
 	if (!freed)
-		return failed(w, "listing what is freed", -MF_ENOMEM);
+		return row_failed(w, "listing what is freed", -MF_ENOMEM);
 	good = use_base_pages(w, free_share(w, freed)) && fold_back(w) && take_again(w, freed, had);
 	free(freed);
 	return good;
@@ -493,7 +476,7 @@ static void panicked(void *ctx, const char *sentence)
 {
 	struct work *w = ctx;
 
-	unable(w, ROW_BROKEN, "%s", sentence);
+	row_unable(w, ROW_BROKEN, "%s", sentence);
 	longjmp(w->panicked, 1);
 }
 
@@ -503,7 +486,7 @@ static void work_all(struct work *w)
 	if (setjmp(w->panicked) != 0)
 		return;
 	mf_panic_hook_set(panicked, w);
-	if (is_enough_memory(w) && is_enough_addresses(w) && open_world(w) && bring_up(w) &&
+	if (row_compounds_fit(w) && row_is_enough(w) && open_world(w) && bring_up(w) &&
 	    (!w->request->touch || touch_all(w)) && pin_all(w))
 		divide(w);
 	progress_end();

@@ -30,11 +30,13 @@ struct row {
 	char laws[MESSAGE_MAX];    /* "held", the law that is broken, or "not all checked"             */
 	uint64_t described_bytes;
 	uint64_t unit_bytes;       /* 0: regions differ                                               */
-	uint64_t map_bytes;        /* resident in the windows after the bring-up, before any check    */
+	uint64_t map_bytes;        /* in the windows after the bring-up, before any check             */
 	uint64_t table_bytes;      /* growth of the process's page tables over the bring-up            */
 	uint64_t bring_up_ns;
+	uint64_t remap_ns;         /* of that: putting units on the diet                               */
 	double pin_unpin_ns;       /* of one pin and unpin, in random order over all units             */
 	uint64_t nr_units, nr_base_pages; /* brought up; used as base pages meanwhile                  */
+	uint64_t nr_dieted;        /* of the units brought up                                         */
 };
 
 void row_run(const struct row_request *request, struct row *row);

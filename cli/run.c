@@ -3,7 +3,7 @@
  * run.c - the verb run: describes real memory of this machine under each layout in turn, works it, checks it, and
  * prints side by side what it really cost.  One row's work is in row.c.
  *
- * Without a size: flat and tiered at a third of the memory, at most 8 GiB, and tiered once more at 1 TiB.
+ * Without a size: every layout at a third of the memory, at most 8 GiB, and tiered once more at 1 TiB.
  */
 #include "cli/message.h"
 #include "cli/options.h"
@@ -35,9 +35,11 @@ static int help(void)
 	     "\n"
 	     "      --size SIZE          memory to describe (default: rows of a third of the memory, at most 8GiB,\n"
 	     "                           and one row, tiered, of 1TiB)\n"
-	     "      --unit SIZE          what it is allocated in: a power of two (default 2MiB)\n"
+	     "      --unit SIZE          what it is allocated in, or, devdax, its compounds: a power of two\n"
+	     "                           (default 2MiB)\n"
 	     "      --backing KIND       memfd (default), hugetlbfs, anon, or the path of a file or of a dax device\n"
-	     "      --layout NAME,...    flat, tiered (default: both)\n"
+	     "      --layout NAME,...    flat, hvo-5.14, hvo-5.18, hvo-7.1, devdax, tiered (default: all of them;\n"
+	     "                           one that does not fit here is \"unable\", and says what it needs)\n"
 	     "      --touch              write to every page of the described memory what it holds already\n"
 	     "      --json               JSON for programs\n"
 	     "      --help               show this help\n"
@@ -46,12 +48,33 @@ static int help(void)
 	return EXIT_GOOD;
 }
 
+/* ---- Layouts --------------------------------------------------------------------------------------------- */
+
+#define LAYOUT_NAMES "flat, hvo-5.14, hvo-5.18, hvo-7.1, devdax or tiered"
+
+/* In the order of the schemes: from what costs most to what costs least. */
+static void take_all_layouts(struct request *r)
+{
+	for (unsigned i = 0; i < MF_NR_SCHEMES; i++)
+		if (mf_layout_by_name(mf_scheme_name((enum mf_scheme)i), &r->layout[r->nr_layouts]) == 0)
+			r->nr_layouts++;
+}
+
+/* Why a layout cannot be run, for a message. */
+static const char *layout_fault(const char *name)
+{
+	enum mf_scheme scheme;
+
+	if (mf_scheme_by_name(name, &scheme) == 0)
+		return "can be planned, but not run: in user space every map is in memory of the host";
+	return "is no layout";
+}
+
 /* ---- The command line ----------------------------------------------------------------------------------- */
 
 static bool take_layouts(struct request *r, const char *list)
 {
 	char name[64]; /* longer than what a message shows of it */
-	enum mf_scheme scheme;
 
 	r->nr_layouts = 0;
 	for (;;) {
@@ -63,9 +86,7 @@ static bool take_layouts(struct request *r, const char *list)
 			return false;
 		}
 		if (mf_layout_by_name(name, &r->layout[r->nr_layouts]) != 0) {
-			message_error("--layout: %s %s; use flat or tiered", message_quote(name),
-				      mf_scheme_by_name(name, &scheme) == 0 ? "can be planned, but not run yet" :
-									      "is no layout");
+			message_error("--layout: %s %s; use " LAYOUT_NAMES, message_quote(name), layout_fault(name));
 			return false;
 		}
 		r->nr_layouts++;
@@ -180,12 +201,13 @@ static bool is_runnable(const char *file, const struct description *d)
 		return false;
 	}
 	for (unsigned i = 0; i < d->nr_regions; i++) {
-		enum mf_scheme layout = d->regions[i].layout;
+		const char *name = mf_scheme_name(d->regions[i].layout);
+		enum mf_layout layout;
 
-		if (layout == MF_SCHEME_FLAT || layout == MF_SCHEME_TIERED)
+		if (mf_layout_by_name(name, &layout) == 0)
 			continue;
-		message_error("%s: regions[%u].layout: \"%s\" can be planned, but not run yet; "
-			      "use \"flat\" or \"tiered\"", file, i, mf_scheme_name(layout));
+		message_error("%s: regions[%u].layout: %s %s; use " LAYOUT_NAMES, file, i, message_quote(name),
+			      layout_fault(name));
 		return false;
 	}
 	return true;
@@ -197,12 +219,6 @@ static bool has_layouts(const struct description *d)
 		if (d->regions[i].has_layout)
 			return true;
 	return false;
-}
-
-static void take_both_layouts(struct request *r)
-{
-	r->layout[r->nr_layouts++] = MF_LAYOUT_FLAT;
-	r->layout[r->nr_layouts++] = MF_LAYOUT_TIERED;
 }
 
 static bool run_file(struct request *r, struct rows *rows)
@@ -217,7 +233,7 @@ static bool run_file(struct request *r, struct rows *rows)
 		good = run_row(r, &d, MF_LAYOUT_TIERED, true, rows);
 	} else if (good) {
 		if (r->nr_layouts == 0)
-			take_both_layouts(r);
+			take_all_layouts(r);
 		good = run_layouts(r, &d, rows);
 	}
 	description_free(&d);
@@ -238,7 +254,7 @@ static bool run_range(struct request *r, struct rows *rows)
 	struct description d;
 
 	if (r->nr_layouts == 0)
-		take_both_layouts(r);
+		take_all_layouts(r);
 	if (r->shared.has_size)
 		return describe_range(r->shared.size, unit, &region, &d) && run_layouts(r, &d, rows);
 	if (!describe_range(mf_is_power_of_two(unit) ? default_size(unit) : unit, unit, &region, &d) ||
@@ -257,6 +273,12 @@ static double per_2mib(const struct row *row)
 	return (double)(row->map_bytes + row->table_bytes) * (2.0 * (double)MF_MIB) / (double)row->described_bytes;
 }
 
+/* What the map of 1 TiB takes at this rate. */
+static uint64_t per_tib(const struct row *row)
+{
+	return (uint64_t)((double)row->map_bytes * ((double)MF_TIB / (double)row->described_bytes) + 0.5);
+}
+
 static const char *status_name(enum row_status status)
 {
 	return status == ROW_OK ? "ok" : status == ROW_UNABLE ? "unable" : "broken";
@@ -270,24 +292,26 @@ static void add_line(struct libscols_table *table, const struct row *row)
 	size_rounded(text[0], row->described_bytes);
 	size_exact(text[1], row->unit_bytes);
 	size_rounded(text[2], row->map_bytes);
-	size_rounded(text[3], row->table_bytes);
-	snprintf(text[4], SIZE_TEXT_MAX, "%.1f", per_2mib(row));
-	snprintf(text[5], SIZE_TEXT_MAX, "%.3f ms", (double)row->bring_up_ns / 1e6);
-	snprintf(text[6], SIZE_TEXT_MAX, "%.1f ns", row->pin_unpin_ns);
+	size_rounded(text[3], per_tib(row));
+	size_rounded(text[4], row->table_bytes);
+	snprintf(text[5], SIZE_TEXT_MAX, "%.1f", per_2mib(row));
+	snprintf(text[6], SIZE_TEXT_MAX, "%.3f ms", (double)row->bring_up_ns / 1e6);
+	snprintf(text[7], SIZE_TEXT_MAX, "%.1f ns", row->pin_unpin_ns);
 	output_line(table,
 		    (const char *const[]){ row->name, text[0], row->unit_bytes ? text[1] : "several",
 					   ok ? text[2] : NULL, ok ? text[3] : NULL, ok ? text[4] : NULL,
-					   ok ? text[5] : NULL, ok ? text[6] : NULL,
+					   ok ? text[5] : NULL, ok ? text[6] : NULL, ok ? text[7] : NULL,
 					   ok ? row->laws : status_name(row->status) },
-		    9);
+		    10);
 }
 
 static void print_table(const struct rows *rows)
 {
 	static const struct output_column columns[] = {
 		{ "LAYOUT", OUTPUT_LEFT },	{ "DESCRIBED", OUTPUT_RIGHT }, { "UNIT", OUTPUT_RIGHT },
-		{ "MAP", OUTPUT_RIGHT },	{ "PAGE TABLES", OUTPUT_RIGHT }, { "BYTES/2MiB", OUTPUT_RIGHT },
-		{ "BRING-UP", OUTPUT_RIGHT },	{ "PIN+UNPIN", OUTPUT_RIGHT }, { "LAWS", OUTPUT_LEFT },
+		{ "MAP", OUTPUT_RIGHT },	{ "MAP/TiB", OUTPUT_RIGHT },   { "PAGE TABLES", OUTPUT_RIGHT },
+		{ "BYTES/2MiB", OUTPUT_RIGHT }, { "BRING-UP", OUTPUT_RIGHT },  { "PIN+UNPIN", OUTPUT_RIGHT },
+		{ "LAWS", OUTPUT_LEFT },
 	};
 	struct libscols_table *table = output_table(columns, sizeof(columns) / sizeof(columns[0]));
 
@@ -315,11 +339,14 @@ static struct json_object *row_object(const struct row *row)
 	if (row->status == ROW_UNABLE)
 		return object;
 	output_add_number(object, "map_bytes", row->map_bytes);
+	output_add_number(object, "map_bytes_per_tib", per_tib(row));
 	output_add_number(object, "table_bytes", row->table_bytes);
 	output_add_decimal(object, "bytes_per_2mib", per_2mib(row));
 	output_add_number(object, "bring_up_ns", row->bring_up_ns);
+	output_add_number(object, "remap_ns", row->remap_ns);
 	output_add_decimal(object, "pin_unpin_ns", row->pin_unpin_ns);
 	output_add_number(object, "base_pages", row->nr_base_pages);
+	output_add_number(object, "dieted_units", row->nr_dieted);
 	output_add_string(object, "laws", row->laws);
 	return object;
 }

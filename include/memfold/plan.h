@@ -3,10 +3,11 @@
  * plan.h - what a memory map would cost, without the memory: frames in map slots and in page tables for a range of a
  * given size, under each scheme.
  *
- * Owns no state.  Integers only; the time does not depend on the size of the range.  Law: for `flat` and `tiered` the
- * figures are those of the engine on a MF_WINDOW_TABLES machine, frame by frame.  One exception: with source self and
- * a partial top block, which blocks the engine sets aside depends on the order of allocations, and tables and idle
- * frames differ by a few.  Does not know what is allocated.
+ * Owns no state.  Integers only; the time does not depend on the size of the range.  Law: the figures are those of the
+ * engine on a MF_WINDOW_TABLES machine, frame by frame; for the Linux schemes with MF_MAP_PRIVATE_TABLES, and less what
+ * only memfold has (the windows above W_0, the zero frame).  Exceptions: with source self and a partial top block,
+ * which blocks the engine sets aside depends on the order of allocations, and tables and idle frames differ by a few;
+ * and the engine leaves on no diet what lies in a partial block of tier 1.  Does not know what is allocated.
  *
  * How it counts.  The range is [0, described_frames), alone in its map, whose top tier is 2.  b = page_shift - 3, a
  * block of tier t is 2^(b*t) frames, a unit is 2^unit_order frames.

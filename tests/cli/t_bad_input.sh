@@ -131,6 +131,10 @@ region_refused 'regions[0].node: "64" is no whole number from 0 to 63' '"start":
 region_refused 'regions[0].top: "0" is no whole number from 1 to 2' '"start":"0","size":"4MiB","top":0'
 region_refused 'regions[0].layout: "hvo" is no layout; use flat, tiered' '"start":"0","size":"4MiB","layout":"hvo"'
 region_refused 'regions[0].source: "disk" is no source; use self' '"start":"0","size":"4MiB","source":"disk"'
+region_refused 'regions[0].source: "self" is no source for devdax; use ram, or the layout devdax-altmap' \
+	'"source":"self","start":"0","size":"4MiB","layout":"devdax"'
+region_refused 'regions[0].source: "altmap" is no source for devdax; use ram, or the layout devdax-altmap' \
+	'"start":"0","size":"4MiB","layout":"devdax","source":"altmap"'
 region_refused 'regions[0].name: "" is empty' '"start":"0","size":"4MiB","name":""'
 region_refused 'regions[0].name: "?[2J" has control characters' '"start":"0","size":"4MiB","name":"\u001b[2J"'
 region_refused 'line 1: the key "size" stands twice' '"start":"0","size":"4MiB","size":"8MiB"'

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # memfold run: its two forms of output, every backing that this host has, what it says when it cannot, and what a broken
-# map ends in.  Figures of time are only looked at for being there.  MF_BUILD is the build folder.
+# map ends in.  Figures of time are only looked at for being there.  What single layouts cost is t_run_layouts.sh's.
+# MF_BUILD is the build folder.
 #
 # What it mounts, nobody else sees, and is gone with it whatever happens, where a mount namespace of its own can be had.
 if [ -z "${MF_UNSHARED:-}" ] && unshare -m true 2>/dev/null; then
 	MF_UNSHARED=1 exec unshare -m sh "$0" "$@"
 fi
-. "$(dirname "$0")/../lib/command.sh"
+. "$(dirname "$0")/run.sh"
 mounted=
 clean_up() {
 	[ -z "$mounted" ] || umount "$mounted"
@@ -17,71 +18,11 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# holds EXPRESSION: true of $run, the JSON document in $folder/out, and of @row, its rows.  What every document has to
-# be like is looked at first: the keys, their types, and values that cannot be otherwise.
-cat >"$folder/holds.pl" <<'END'
-use strict;
-use JSON::PP;
-use B;
-local $/;
-my $run = JSON::PP->new->decode(<STDIN>);
-my @row = @{$run->{layouts}};
-sub whole { my $x = shift; defined $x && !ref $x && B::svref_2object(\$x)->FLAGS & B::SVp_IOK && $x >= 0 }
-sub number {
-	my $x = shift;
-	defined $x && !ref $x && B::svref_2object(\$x)->FLAGS & (B::SVp_IOK | B::SVp_NOK) && $x >= 0
-}
-sub need { $_[0] or do { print "$_[1]\n"; exit 1 } }
-need(join(" ", sort keys %$run) eq "layouts schema", "the top object has other keys");
-need(whole($run->{schema}) && $run->{schema} == 1 && @row, "no schema 1 or no row");
-for my $r (@row) {
-	my @keys = qw(layout status described_bytes unit_bytes);
-	push @keys, "why" if $r->{status} ne "ok";
-	push @keys, qw(map_bytes table_bytes bytes_per_2mib bring_up_ns pin_unpin_ns base_pages laws)
-		if $r->{status} ne "unable";
-	need($r->{status} =~ /^(ok|unable|broken)$/, "status $r->{status}");
-	need(join(" ", sort keys %$r) eq join(" ", sort @keys), "keys: " . join(" ", sort keys %$r));
-	need(whole($r->{described_bytes}) && $r->{described_bytes} > 0, "described_bytes");
-	need(!defined $r->{unit_bytes} || whole($r->{unit_bytes}), "unit_bytes");
-	next if $r->{status} eq "unable";
-	need(whole($r->{$_}), "$_ is no whole number") for qw(map_bytes table_bytes bring_up_ns base_pages);
-	need(number($r->{$_}), "$_ is no number") for qw(bytes_per_2mib pin_unpin_ns);
-	next if $r->{status} eq "broken";
-	need($r->{laws} eq "held", "laws: $r->{laws}");
-	need($r->{$_} > 0, "$_ is 0") for qw(map_bytes bring_up_ns pin_unpin_ns base_pages bytes_per_2mib);
-	my $per = ($r->{map_bytes} + $r->{table_bytes}) * 2**21 / $r->{described_bytes};
-	need(abs($per - $r->{bytes_per_2mib}) <= 0.001, "bytes_per_2mib is $r->{bytes_per_2mib}, not $per");
-}
-my $expression = shift;
-need(scalar(eval "no warnings; $expression"), "$expression does not hold: $@");
-END
-holds() {
-	perl "$folder/holds.pl" "$1" <"$folder/out" || {
-		cat "$folder/out"
-		false
-	}
-}
-
-# good EXPRESSION OPTION...: exit code 0, no message, and the expression holds.
-good() {
-	expression=$1
-	shift
-	code 0 "$memfold" run --json "$@" && [ ! -s "$folder/error" ] && holds "$expression"
-}
-
-# unable WHY OPTION...: exit code 2, one message, no row could run, and the first says why (a Perl pattern).
-unable() {
-	why=$1
-	shift
-	code 2 "$memfold" run --json "$@" && [ "$(wc -l <"$folder/error")" -eq 1 ] &&
-		holds "!grep { \$_->{status} ne 'unable' } @row" && holds "\$row[0]{why} =~ /$why/"
-}
-
 # ---- Rows ----
 
-check 'both layouts by default, side by side' good '
-	@row == 2 && $row[0]{layout} eq "flat" && $row[1]{layout} eq "tiered" &&
-	!grep { $_->{described_bytes} != 2**26 || $_->{unit_bytes} != 2**21 } @row' --size 64MiB
+check 'all layouts by default, side by side' good '
+	join(" ", map { $_->{layout} } @row) eq "flat hvo-5.14 hvo-5.18 hvo-7.1 devdax tiered" &&
+	!grep { $_->{status} ne "ok" || $_->{described_bytes} != 2**26 || $_->{unit_bytes} != 2**21 } @row' --size 64MiB
 # One slot of the top window, eight of W_1; each frame of a flat map 64 bytes; what an edge takes is 8 slots a tier.
 check 'tiered costs a top slot and eight' good '$row[0]{map_bytes} == 36864 && $row[0]{base_pages} == 4 * 4096' \
 	--size 1GiB --layout tiered
@@ -92,9 +33,11 @@ check 'layouts in the order they are named' good '
 check 'units of 1 GiB' good '$row[0]{unit_bytes} == 2**30 && $row[0]{map_bytes} == 4096' \
 	--size 4GiB --unit 1GiB --layout tiered
 check 'units above the top tier' good '$row[0]{map_bytes} == 4096' --size 16GiB --unit 8GiB --layout tiered
-check 'units of base pages' good '@row == 2 && !grep { $_->{base_pages} != 64 } @row' --size 4MiB --unit 4KiB
-check 'one page of memory' good '@row == 2 && !grep { $_->{base_pages} != 1 } @row' --size 4KiB --unit 4KiB
-check 'odd units of 64 KiB' good '@row == 2' --size 3MiB --unit 64KiB
+check 'units of base pages' good '
+	$ok == 6 && !grep { $_->{base_pages} != ($_->{layout} ne "devdax" && 64) } @row' --size 4MiB --unit 4KiB
+check 'one page of memory' good '
+	$ok == 6 && !grep { $_->{base_pages} != ($_->{layout} ne "devdax") } @row' --size 4KiB --unit 4KiB
+check 'odd units of 64 KiB' good '$ok == 6' --size 3MiB --unit 64KiB
 check '1 TiB that is never touched' good '$row[0]{map_bytes} + $row[0]{table_bytes} <= 33 * 2**20' \
 	--size 1TiB --layout tiered
 check '1 TiB in units of 1 GiB' good '$row[0]{map_bytes} + $row[0]{table_bytes} <= 256 * 2**10' \
@@ -107,19 +50,19 @@ fi
 
 # ---- Backings ----
 
-check 'memfd, touched' good '@row == 2' --size 64MiB --backing memfd --touch
-check 'anonymous memory' good '@row == 2' --size 64MiB --backing anon
-check 'anonymous memory, touched' good '@row == 2' --size 64MiB --backing anon --touch
+check 'memfd, touched' good '$ok == 6' --size 64MiB --backing memfd --touch
+check 'anonymous memory' good '$ok == 6' --size 64MiB --backing anon
+check 'anonymous memory, touched' good '$ok == 6' --size 64MiB --backing anon --touch
 truncate -s 64M "$folder/memory"
-check 'a file' good '@row == 2' --size 64MiB --backing "$folder/memory"
+check 'a file' good '$ok == 6' --size 64MiB --backing "$folder/memory"
 blocks=$(stat -c %b "$folder/memory")
 check 'a file that is not touched stays empty' [ "$blocks" -eq 0 ]
-check 'a sparse file, touched' good '@row == 2' --size 64MiB --backing "$folder/memory" --touch
+check 'a sparse file, touched' good '$ok == 6' --size 64MiB --backing "$folder/memory" --touch
 blocks=$(stat -c %b "$folder/memory")
 check 'a sparse file that is touched has every page written' [ "$blocks" -ge $((64 * 2048)) ]
 perl -e 'print pack("V", $_) x 1024 for 1 .. 16384' >"$folder/memory"
 cp "$folder/memory" "$folder/before"
-check 'a file of data, touched' good '@row == 2' --size 64MiB --backing "$folder/memory" --touch
+check 'a file of data, touched' good '$ok == 6' --size 64MiB --backing "$folder/memory" --touch
 check 'a file that is touched keeps what it holds' cmp "$folder/before" "$folder/memory"
 rm "$folder/before"
 check 'part of a larger file' good '@row == 1' --size 32MiB --layout tiered --backing "$folder/memory"
@@ -140,8 +83,8 @@ pool_back() {
 if [ ! -w "$pool/nr_hugepages" ]; then
 	skip 'huge pages' 'the pool of huge pages cannot be changed here'
 elif with_pool; then
-	check 'huge pages' good '@row == 2' --size 32MiB --backing hugetlbfs
-	check 'huge pages, touched' good '@row == 2' --size 32MiB --backing hugetlbfs --touch
+	check 'huge pages' good '$ok == 6' --size 32MiB --backing hugetlbfs
+	check 'huge pages, touched' good '$ok == 6' --size 32MiB --backing hugetlbfs --touch
 	free=$(cat "$pool/free_hugepages")
 	check 'huge pages come back' [ "$free" -ge 16 ]
 	check 'too few huge pages' unable "[0-9]+ pages are needed, [0-9]+ are free" \
@@ -213,12 +156,12 @@ cat >"$folder/machine.json" <<'END'
 	{"name": "c", "start": "8322MiB", "size": "12KiB", "unit": "4KiB", "node": 5, "source": "ram"}]}
 END
 check 'a machine of three regions' good '
-	@row == 2 && $row[1]{layout} eq "tiered" &&
+	$ok == 6 && $row[5]{layout} eq "tiered" &&
 	!grep { defined $_->{unit_bytes} || $_->{described_bytes} != 2**31 + 130 * 2**20 + 12288 } @row' \
 	"$folder/machine.json"
 check 'a machine under one layout' good '@row == 1 && $row[0]{layout} eq "flat"' --layout flat "$folder/machine.json"
 truncate -s 3G "$folder/memory"
-check 'a machine in a file' good '@row == 2' --backing "$folder/memory" "$folder/machine.json"
+check 'a machine in a file' good '$ok == 6' --backing "$folder/memory" "$folder/machine.json"
 cat >"$folder/mixed.json" <<'END'
 {"schema": 1, "regions": [
 	{"start": "0", "size": "3GiB", "unit": "1GiB", "node": 0},
@@ -238,14 +181,14 @@ check 'units of several sizes and nodes are taken again' good '@row == 1' --layo
 for size in 16KiB 64KiB; do
 	echo "{\"schema\":1,\"page_size\":\"$size\",\"regions\":[{\"start\":0,\"size\":\"1GiB\",\"unit\":\"$size\"}]}" \
 		>"$folder/pages.json"
-	check "pages of $size" good '@row == 2' "$folder/pages.json"
+	check "pages of $size" good '$ok == 6' "$folder/pages.json"
 done
 
 # ---- For people ----
 
 check 'the table' code 0 "$memfold" run --size 64MiB
-check 'a line for each layout' sh -c '[ "$(grep -cE "^(flat|tiered) +64.00 MiB +2MiB .* held *$" "$1")" = 2 ]' \
-	sh "$folder/out"
+check 'a line for each layout' sh -c '
+	[ "$(grep -cE "^(flat|hvo-[57][.0-9]+|devdax|tiered) +64.00 MiB +2MiB .* held *$" "$1")" = 6 ]' sh "$folder/out"
 check 'no progress where nobody looks' [ ! -s "$folder/error" ]
 check 'help' sh -c '"$1" run --help | grep -q -- "--backing KIND"' sh "$memfold"
 if [ -w /dev/full ]; then
@@ -332,8 +275,9 @@ refused '--unit: 3MiB is no power of two' run --size 3MiB --unit 3MiB
 refused '--unit: 1KiB is less than one page' run --unit 1KiB
 refused '--unit: 0 is less than one page' run --unit 0
 refused '--unit: 0 is less than one page' run --size 4MiB --unit 0
-refused '--layout: "hvo-7.1" can be planned, but not run yet; use flat or tiered' run --layout hvo-7.1
-refused '--layout: "fancy" is no layout; use flat or tiered' run --layout flat,fancy
+refused '--layout: "devdax-altmap" can be planned, but not run: in user space' run --layout devdax-altmap
+refused '--layout: "fancy" is no layout; use flat, hvo-5.14, hvo-5.18, hvo-7.1, devdax or tiered' \
+	run --layout flat,fancy
 refused '--layout: "" is no layout' run --layout ''
 refused '--layout: "" is no layout' run --layout flat,
 refused '--layout: "tieredtieredtieredtieredtieredtieredtier.." is no layout' \
@@ -352,8 +296,8 @@ refused 'leave out --size or the file' run --size 4MiB "$folder/machine.json"
 refused 'leave out --unit or the file' run "$folder/machine.json" --unit 2MiB
 refused 'no-such.json: No such file or directory' run "$folder/no-such.json"
 refused "$folder: Is a directory" run "$folder"
-echo '{"schema":1,"regions":[{"start":"0","size":"4MiB","layout":"devdax"}]}' >"$folder/bad.json"
-refused 'regions[0].layout: "devdax" can be planned, but not run yet' run "$folder/bad.json"
+echo '{"schema":1,"regions":[{"start":"0","size":"4MiB","layout":"devdax-altmap"}]}' >"$folder/bad.json"
+refused 'regions[0].layout: "devdax-altmap" can be planned, but not run' run "$folder/bad.json"
 echo '{"schema":1,"regions":[{"start":"0","size":"4MiB","colour":1}]}' >"$folder/bad.json"
 refused 'regions[0]: unknown key "colour"' run "$folder/bad.json"
 echo '{"schema":1,"regions":[{"start":"0","size":"4MiB"},{"start":"2MiB","size":"4MiB"}]}' >"$folder/bad.json"
