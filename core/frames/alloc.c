@@ -8,6 +8,7 @@
  *   4  a free block of the home block             9  the stock (base frames)
  *   5  restore what is kept, drain the caches, and again
  *
+ * Between 6 and 7, one at a time: a block that was freed from a classic diet settles, or hosts its own map (hosted.c).
  * 8 and 9 come after every zone that may serve the request was asked for the rest.  Callers that may not wait get 1,
  * 2, the home block's lists, 8 and 9: nothing that unfolds, folds, flushes or waits.  Freeing never folds: it lists
  * the block (zone.c).
@@ -123,6 +124,10 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 			unfold_failed = false;
 			continue;
 		}
+		if (hosted_settle(zone, 1) > 0 || kept_host(zone, order, 1) > 0) {
+			dry = false;
+			continue;
+		}
 		/*
 		 * Another may have begun to fold between our attempt and our fold, and have left us nothing: look
 		 * again.
@@ -175,7 +180,10 @@ static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 	uint64_t nr = 0, more, keep = flags == MF_FOLD_KEEP ? 1 : 0;
 
 	kept_restore(zone);
+	if (flags == MF_FOLD_ALL)
+		kept_host(zone, 0, ~(uint64_t)0);
 	cache_drain(zone);
+	hosted_settle(zone, ~(uint64_t)0);
 	while (fold_one(zone, keep))
 		nr++;
 	do {
@@ -185,16 +193,11 @@ static uint64_t zone_fold(struct mf_zone *zone, enum mf_fold_flags flags)
 	return nr;
 }
 
-int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr_folded)
+uint64_t zones_fold(struct mf_map *map, int node, enum mf_fold_flags flags)
 {
-	int err = map_permit(map);
 	unsigned nr_zones = map_nr_zones(map);
 	uint64_t nr = 0, before;
 
-	if (err)
-		return err;
-	if (node < MF_ANY_NODE || node >= MF_NODES_MAX || (flags != MF_FOLD_KEEP && flags != MF_FOLD_ALL))
-		return -MF_EINVAL;
 	/* Again while anything folds: zones share page tables, so one may hold a frame of another's. */
 	do {
 		before = nr;
@@ -202,6 +205,21 @@ int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr
 			if (node == MF_ANY_NODE || map->zone[i]->node == (unsigned)node)
 				nr += zone_fold(map->zone[i], flags);
 	} while (nr != before);
+	return nr;
+}
+
+int mf_fold(struct mf_map *map, int node, enum mf_fold_flags flags, uint64_t *nr_folded)
+{
+	int err = map_permit(map);
+	uint64_t nr;
+
+	if (err)
+		return err;
+	if (node < MF_ANY_NODE || node >= MF_NODES_MAX || (flags != MF_FOLD_KEEP && flags != MF_FOLD_ALL))
+		return -MF_EINVAL;
+	nr = zones_fold(map, node, flags);
+	if (flags == MF_FOLD_ALL)
+		leaves_merge(map, node);
 	if (nr_folded)
 		*nr_folded = nr;
 	return 0;

@@ -2,6 +2,8 @@
 /* check.c - the zones' share of law M8: every list, mask and counter against a recount. */
 #include "core/frames/zone.h"
 
+#include "core/memmap/diet.h"
+
 static int check_list(const struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order,
 		      uint64_t *nr_frames, struct mf_violation *v)
 {
@@ -78,6 +80,34 @@ static uint64_t list_length(const struct mf_list *head)
 	return nr;
 }
 
+/*
+ * Hosts are the frames from the first to the end of a listed block, and each backs something of that block; there are no
+ * others.
+ */
+static int check_hosted(const struct mf_zone *zone, uint64_t nr_found, struct mf_violation *v)
+{
+	const struct mf_map *map = zone->map;
+	uint64_t nr = 0;
+
+	for (const struct mf_list *l = zone->hosted.next; l != &zone->hosted; l = l->next) {
+		struct hosted_block b = hosted_block_of(zone, mf_container_of(l, struct mf_page, list));
+		uintptr_t first = (uintptr_t)map_record(map, 0, b.start), last = (uintptr_t)map_record(map, 0, b.end - 1);
+
+		for (mf_pfn_t pfn = b.host; pfn < b.end; pfn++, nr++) {
+			const struct mf_page *page = map_record(map, 0, pfn);
+
+			if (!diet_word_hosts(mf_page_word(page)) || page->index < first || page->index > last ||
+			    (page->private_data != 0) != (pfn == b.host))
+				return check_fail(v, "M6", pfn, "zone %u: no hosting frame of the block from pfn %llu on",
+						  zone->id, (unsigned long long)b.start);
+		}
+	}
+	if (nr != nr_found)
+		return check_fail(v, "M8", 0, "zone %u lists blocks with %llu hosting frames; there are %llu", zone->id,
+				  (unsigned long long)nr, (unsigned long long)nr_found);
+	return 0;
+}
+
 /* One counter against its list, if it has one, and against what the records say. */
 struct compared {
 	const char *what;
@@ -89,7 +119,7 @@ static int check_zone(struct mf_zone *zone, const struct check_zone_totals *t, s
 	uint64_t listed = 0, cached = cache_count(zone), set_aside = list_length(&zone->set_aside);
 	uint64_t split_top = list_length(&zone->split_top);
 
-	if (check_lists(zone, &listed, v) || check_foldable(zone, v))
+	if (check_lists(zone, &listed, v) || check_foldable(zone, v) || check_hosted(zone, t->hosts, v))
 		return 1;
 	const struct compared all[] = {
 		{ "free frames", listed, listed, t->listed },
@@ -99,6 +129,7 @@ static int check_zone(struct mf_zone *zone, const struct check_zone_totals *t, s
 		{ "foldable blocks", zone->nr_foldable[1], zone->nr_foldable[1], t->foldable },
 		{ "split top blocks", split_top, split_top, t->split_top },
 		{ "kept folios", zone->nr_kept, list_length(&zone->kept), t->kept },
+		{ "blocks that host themselves", zone->nr_hosted, list_length(&zone->hosted), zone->nr_hosted },
 		{ "blocks in transition", zone->nr_changing, zone->nr_changing, 0 },
 	};
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)

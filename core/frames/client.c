@@ -6,6 +6,8 @@
  */
 #include "core/frames/zone.h"
 
+#include "core/memmap/diet.h"
+
 static uint64_t cache_bytes(const struct mf_map *map)
 {
 	return map->machine->nr_cpus * sizeof(struct zone_cache);
@@ -41,6 +43,7 @@ static struct mf_zone *zone_create(struct mf_map *map, unsigned node, enum mf_so
 	mf_list_init(&zone->split_top);
 	mf_list_init(&zone->set_aside);
 	mf_list_init(&zone->kept);
+	mf_list_init(&zone->hosted);
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {
 		mf_list_init(&zone->foldable[tier]);
 		for (unsigned class = 0; class < ZONE_NR_CLASSES; class++)
@@ -100,18 +103,35 @@ static void client_online(struct mf_map *map, const struct mf_region *r, unsigne
  */
 enum { OFFLINE_TRIES = 8 };
 
-/* The region's free blocks of one tier leave the lists; false when something else than a free block is met. */
 struct offline {
 	struct mf_map *map;
 	const struct mf_region *r;
 	struct mf_zone *zone;
+	uint64_t nr; /* frames, free or hosting, that the allocator was given                                     */
 };
 
-/* -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: free, but in a cache, in transition, or part of a split block that may yet fold. */
+/*
+ * One that goes with the region, since it backs slots of the region's own whole blocks only: of its reserve, or hosting
+ * its own block.
+ */
+static bool is_own_map_frame(const struct mf_region *r, uint64_t word, mf_pfn_t pfn)
+{
+	enum mf_kind kind = mf_word_kind(word);
+
+	return diet_word_hosts(word) || (pfn < r->free_start && (kind == MF_KIND_MAP || kind == MF_KIND_RESERVED));
+}
+
+/*
+ * -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: free, but in a cache, in
+ * transition, or part of a split block that may yet fold.
+ */
 static int take_free(struct offline *o, bool take)
 {
-	mf_pfn_t pfn = o->r->free_start;
+	/* What a diet has made free of the reserve goes, too. */
+	bool all = o->r->source == MF_SOURCE_SELF && o->r->config.flags & MF_REGION_DIET_SELF_HOSTED;
+	mf_pfn_t pfn = all ? o->r->config.start_pfn : o->r->free_start;
 
+	o->nr = 0;
 	while (pfn < o->r->config.end_pfn) {
 		struct mf_folio *folio = mf_pfn_folio(o->map, pfn);
 		struct mf_page *page = &folio->page;
@@ -119,10 +139,20 @@ static int take_free(struct offline *o, bool take)
 
 		if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED)
 			return word & MF_FLAG_CACHED ? -MF_ENOMEM : -MF_EBUSY;
+		if (is_own_map_frame(o->r, word, pfn)) {
+			if (diet_word_hosts(word)) {
+				o->nr++;
+				if (take && page->private_data)
+					hosted_unlist_locked(o->zone, page);
+			}
+			pfn++;
+			continue;
+		}
 		if (mf_word_is_tail(word) || mf_word_kind(word) != MF_KIND_FREE || !(word & MF_FLAG_BUDDY) ||
 		    zone_parent(o->zone, mf_word_tier(word), pfn))
 			return -MF_EAGAIN;
 		pfn += (mf_pfn_t)1 << mf_word_order(word);
+		o->nr += (mf_pfn_t)1 << mf_word_order(word);
 		if (take)
 			zone_remove(o->zone, page);
 	}
@@ -131,7 +161,7 @@ static int take_free(struct offline *o, bool take)
 
 static int offline_once(struct mf_map *map, const struct mf_region *r)
 {
-	struct offline o = { map, r, map->zone[r->zone] };
+	struct offline o = { .map = map, .r = r, .zone = map->zone[r->zone] };
 	mf_pfn_t first_block = mf_round_down(r->config.start_pfn, map_block_frames(map, map->geo.top));
 	int err;
 
@@ -139,10 +169,13 @@ static int offline_once(struct mf_map *map, const struct mf_region *r)
 	err = take_free(&o, false);
 	if (!err) {
 		take_free(&o, true);
-		o.zone->nr_present -= r->config.end_pfn - r->free_start;
+		o.zone->nr_present -= o.nr;
 		if (o.zone->home != ZONE_NO_HOME && o.zone->home >= first_block && o.zone->home < r->config.end_pfn)
 			o.zone->home = ZONE_NO_HOME;
 	}
+	/* Memory to restore with may be lacking for the moment only: somebody restores, or settles. */
+	if (err == -MF_ENOMEM && o.zone->nr_changing > 0)
+		err = -MF_EAGAIN;
 	zone_unlock(o.zone);
 	return err;
 }
@@ -153,9 +186,8 @@ static int client_offline(struct mf_map *map, const struct mf_region *r)
 	int err = -MF_EAGAIN;
 
 	for (int tries = 0; tries < OFFLINE_TRIES && err == -MF_EAGAIN; tries++) {
-		err = mf_fold(map, MF_ANY_NODE, MF_FOLD_ALL, NULL);
-		if (!err)
-			err = offline_once(map, r);
+		zones_fold(map, MF_ANY_NODE, MF_FOLD_ALL);
+		err = offline_once(map, r);
 		if (err == -MF_EAGAIN)
 			map->machine->ops->relax(map->machine);
 	}
@@ -165,6 +197,20 @@ static int client_offline(struct mf_map *map, const struct mf_region *r)
 static void client_table_put(struct mf_map *map, unsigned node, mf_pfn_t pfn)
 {
 	pool_put(map, node, pfn);
+}
+
+static void client_frame_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
+{
+	struct mf_zone *zone = map->zone[r->zone];
+	struct mf_page *page = map_record(map, 0, pfn);
+
+	page->mapping = 0;
+	page->index = 0;
+	map_set_word(page, map_region_word(r, MF_KIND_FREE, 0));
+	zone_lock(zone);
+	zone_insert(zone, 0, pfn, 0);
+	zone->nr_present++;
+	zone_unlock(zone);
 }
 
 static void client_stats(struct mf_map *map, struct mf_map_stats *stats)
@@ -178,6 +224,7 @@ static void client_stats(struct mf_map *map, struct mf_map_stats *stats)
 		stats->nr_pool_idle += zone->area[ZONE_POOL].nr_frames;
 		stats->nr_set_aside += zone->nr_set_aside;
 		stats->nr_kept += zone->nr_kept;
+		stats->nr_hosted += zone->nr_hosted;
 		zone_unlock(zone);
 	}
 }
@@ -187,6 +234,7 @@ const struct map_client zone_client = {
 	.online = client_online,
 	.offline = client_offline,
 	.table_put = client_table_put,
+	.frame_put = client_frame_put,
 	.check = zone_check,
 	.stats = client_stats,
 };

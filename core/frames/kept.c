@@ -3,17 +3,20 @@
  * kept.c - folios on a diet that were freed: kept until their map slots are restored.
  *
  * A put may neither wait nor fail, and restoring takes memory.  So it lists the folio, frozen, its record of kind used and
- * marked CACHED.  Whoever needs memory restores all of them at once; what cannot be restored stays kept.  Law: no frame of a
- * kept folio is handed out, and none is lost.
+ * marked CACHED.  Whoever needs memory restores all of them at once; one that finds too little keeps those behind it waiting
+ * that are not smaller [R-HVO-52].  What cannot be restored stays kept, or hosts its own slots (hosted.c).  Law: no frame of
+ * a kept folio is handed out, and none is lost.
  */
 #include "core/frames/zone.h"
+
+#include "core/memmap/diet.h"
 
 void kept_put(struct mf_zone *zone, struct mf_page *page)
 {
 	__atomic_fetch_or(&page->word, MF_FLAG_CACHED, __ATOMIC_RELAXED);
 	zone_lock(zone);
 	mf_list_push_back(&zone->kept, &page->list);
-	zone->nr_kept++;
+	__atomic_store_n(&zone->nr_kept, zone->nr_kept + 1, __ATOMIC_RELAXED);
 	zone_unlock(zone);
 }
 
@@ -27,10 +30,29 @@ static void move_all(struct mf_list *from, struct mf_list *to)
 	}
 }
 
+static unsigned order_of(struct mf_list *at)
+{
+	return mf_word_order(mf_page_word(mf_container_of(at, struct mf_page, list)));
+}
+
+/* The first of those tried found too little memory; what needs as much is not tried. */
+static void give_up(struct mf_list *tried, struct mf_list *stay)
+{
+	unsigned order = order_of(tried->next);
+
+	for (struct mf_list *at = tried->next, *next; at != tried; at = next) {
+		next = at->next;
+		if (order_of(at) < order)
+			continue;
+		mf_list_remove(at);
+		mf_list_push_back(stay, at);
+	}
+}
+
 uint64_t kept_restore(struct mf_zone *zone)
 {
 	struct mf_map *map = zone->map;
-	struct mf_list tried, restored;
+	struct mf_list tried, restored, stay;
 	uint64_t nr = 0;
 	bool taken;
 	int err;
@@ -40,6 +62,7 @@ uint64_t kept_restore(struct mf_zone *zone)
 		return 0;
 	mf_list_init(&tried);
 	mf_list_init(&restored);
+	mf_list_init(&stay);
 	zone_lock(zone);
 	move_all(&zone->kept, &tried);
 	taken = !mf_list_is_empty(&tried);
@@ -47,7 +70,14 @@ uint64_t kept_restore(struct mf_zone *zone)
 	zone_unlock(zone);
 	if (!taken)
 		return 0;
-	err = mf_diet_restore_list(map, &tried, &restored, NULL);
+	while (!mf_list_is_empty(&tried)) {
+		err = mf_diet_restore_list(map, &tried, &restored, NULL);
+		if (!err)
+			continue;
+		mf_log(MF_LOG_DEBUG, "memfold: zone %u keeps folios whose map cannot be restored: %s", zone->id,
+		       mf_strerror(err));
+		give_up(&tried, &stay);
+	}
 	for (; !mf_list_is_empty(&restored); nr++) {
 		struct mf_page *page = mf_container_of(restored.next, struct mf_page, list);
 
@@ -55,12 +85,62 @@ uint64_t kept_restore(struct mf_zone *zone)
 		zone_free_folio(zone, page);
 	}
 	zone_lock(zone);
-	move_all(&tried, &zone->kept);
+	move_all(&stay, &zone->kept);
 	__atomic_store_n(&zone->nr_kept, zone->nr_kept - nr, __ATOMIC_RELAXED);
 	zone->nr_changing--;
 	zone_unlock(zone);
-	if (err)
-		mf_log(MF_LOG_DEBUG, "memfold: zone %u keeps folios whose map cannot be restored: %s", zone->id,
-		       mf_strerror(err));
+	return nr;
+}
+
+/* Restored from itself it would have a free block of this order. */
+static bool may_host(const struct mf_map *map, const struct mf_page *page, unsigned order)
+{
+	uint64_t word = mf_page_word(page);
+
+	return mf_word_order(word) > order &&
+	       map_word_region(map, word)->config.flags & MF_REGION_RESTORE_FROM_SELF;
+}
+
+/* Moves up to nr of those kept to `hosts`; how many. */
+static uint64_t take_hosts_locked(struct mf_zone *zone, unsigned order, uint64_t nr, struct mf_list *hosts)
+{
+	struct mf_list *at, *next;
+	uint64_t nr_taken = 0;
+
+	for (at = zone->kept.next; at != &zone->kept && nr_taken < nr; at = next) {
+		next = at->next;
+		if (!may_host(zone->map, mf_container_of(at, struct mf_page, list), order))
+			continue;
+		mf_list_remove(at);
+		mf_list_push_back(hosts, at);
+		nr_taken++;
+	}
+	return nr_taken;
+}
+
+uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr)
+{
+	struct mf_list hosts;
+
+	if (__atomic_load_n(&zone->nr_kept, __ATOMIC_RELAXED) == 0 || !diet_on_tables(zone->map))
+		return 0;
+	mf_list_init(&hosts);
+	zone_lock(zone);
+	nr = take_hosts_locked(zone, order, nr, &hosts);
+	zone->nr_changing += nr > 0;
+	zone_unlock(zone);
+	if (nr == 0)
+		return 0;
+	diet_host_list(zone->map, &hosts);
+	while (!mf_list_is_empty(&hosts)) {
+		struct mf_page *page = mf_container_of(hosts.next, struct mf_page, list);
+
+		mf_list_remove(&page->list);
+		hosted_free(zone, page);
+	}
+	zone_lock(zone);
+	__atomic_store_n(&zone->nr_kept, zone->nr_kept - nr, __ATOMIC_RELAXED);
+	zone->nr_changing--;
+	zone_unlock(zone);
 	return nr;
 }

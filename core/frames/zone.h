@@ -11,6 +11,9 @@
  *   alloc.c    what users ask for; the slow path
  *   cache.c    per-CPU caches and the stock
  *   kept.c     freed folios that are still on a diet
+ *   hosted.c   freed folios that host their own map slots
+ *   isolate.c  free memory that nobody may have for a while
+ *   leaves.c   larger leaves of the map again
  *   client.c   what memmap asks: regions online and offline
  *   check.c    the laws, recounted
  */
@@ -80,6 +83,8 @@ struct mf_zone {
 	uint64_t nr_present;       /* frames given online                                                       */
 	struct mf_list kept;       /* freed folios on a diet                                                    */
 	uint64_t nr_kept;          /* written under the lock, read by anyone                                     */
+	struct mf_list hosted;     /* blocks that host slots of their own, by their first hosting frame           */
+	uint64_t nr_hosted;        /* written under the lock, read by anyone                                     */
 	struct move *move;         /* while slots move, else NULL                                               */
 };
 
@@ -323,6 +328,9 @@ MF_MUST_CHECK int zone_alloc_last_resort(struct mf_zone *zone, unsigned order, s
 /* The reverse, for what is not cached.  Every record of it is of kind free, counts 0, links zero. */
 void zone_free(struct mf_zone *zone, struct mf_page *page, unsigned order);
 
+/* Folds all that can be folded and restores what is kept; how many blocks folded. */
+uint64_t zones_fold(struct mf_map *map, int node, enum mf_fold_flags flags);
+
 /* The same for a frozen folio, whose records are still those of one: whoever owned it is forgotten. */
 void zone_free_folio(struct mf_zone *zone, struct mf_page *page);
 
@@ -332,6 +340,36 @@ void zone_free_folio(struct mf_zone *zone, struct mf_page *page);
 void kept_put(struct mf_zone *zone, struct mf_page *page);
 /* Restores the slots of what is kept and frees it, as far as memory goes; how many. */
 uint64_t kept_restore(struct mf_zone *zone);
+/* Where regions allow it, frees up to nr of the kept folios above this order by letting them host their own slots; how many. */
+uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr);
+
+/* ---- hosted.c -------------------------------------------------------------------------------------------------- */
+
+/* What diet_host_list() has made of a kept folio: its frames up to the first hosting one are free. */
+void hosted_free(struct mf_zone *zone, struct mf_page *page);
+/* Up to nr blocks become whole again, as far as they are free and memory goes; how many. */
+uint64_t hosted_settle(struct mf_zone *zone, uint64_t nr);
+
+/* [start, end), hosting from `host` on: by the record of that frame.  Off the list, under the zone's lock. */
+struct hosted_block {
+	mf_pfn_t start, host, end;
+};
+struct hosted_block hosted_block_of(const struct mf_zone *zone, const struct mf_page *first);
+void hosted_unlist_locked(struct mf_zone *zone, struct mf_page *first);
+
+/* ---- isolate.c: under the zone's lock ---------------------------------------------------------------------------- */
+
+/*
+ * Takes [start, end), frames of one classic region, off the lists; false, and nothing changed, when not all of it is
+ * there.  nr_changing counts it until the release, which may add to it what lies next to it and is free, too.
+ */
+bool zone_isolate(struct mf_zone *zone, mf_pfn_t start, mf_pfn_t end);
+void zone_release(struct mf_zone *zone, mf_pfn_t start, mf_pfn_t end);
+
+/* ---- leaves.c -------------------------------------------------------------------------------------------------- */
+
+/* All of a node's classic memory that is free gets larger leaves back.  Takes region_lock. */
+void leaves_merge(struct mf_map *map, int node);
 
 /* ---- client.c -------------------------------------------------------------------------------------------------- */
 

@@ -47,6 +47,8 @@ static int check_word(struct check *c, const struct mf_map *map, const struct ma
 				  mf_word_tier(at->word), at->tier);
 	if (at->word & (MF_FLAG_CHANGING | MF_FLAG_CHOSEN | MF_FLAG_PENDING))
 		return check_fail(c->violation, "M1", at->pfn, "a transition was left unfinished");
+	if (at->word & MF_WORD_ALIASED && !(at->word & MF_FLAG_DIET))
+		return check_fail(c->violation, "M1", at->pfn, "a record is marked as read through aliases, but is on no diet");
 	if (!map_word_is_folio(at->word) && at->page->counts != 0)
 		return check_fail(c->violation, "M1", at->pfn, "kind %d has count %u; only folios may have one",
 				  (int)kind, (unsigned)at->page->counts);
@@ -219,6 +221,15 @@ static int check_map_frame(struct check *c, struct mf_map *map, const struct map
 			  (unsigned long long)backs, (unsigned long long)address);
 }
 
+/* To the allocator: everything behind a reserve, and of a reserve what a diet has made free. */
+static bool was_given(const struct mf_map *map, const struct map_visit *at)
+{
+	enum mf_kind kind = mf_word_kind(at->word);
+
+	return kind == MF_KIND_FREE || kind == MF_KIND_USED || diet_word_hosts(at->word) ||
+	       (kind != MF_KIND_DEVICE && at->pfn >= map_word_region(map, at->word)->free_start);
+}
+
 static int check_record(void *ctx, struct mf_map *map, const struct map_visit *at)
 {
 	struct check *c = ctx;
@@ -244,9 +255,10 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 		return check_fail(c->violation, "M8", at->pfn, "a free frame is on no list and in no cache");
 	if (kind == MF_KIND_USED && at->word & MF_FLAG_CACHED)
 		zone->kept++;
+	zone->hosts += diet_word_hosts(at->word);
 	if (kind != MF_KIND_HOLE) {
 		c->nr_present += at->nr_frames;
-		if (kind != MF_KIND_DEVICE && at->pfn >= map_word_region(map, at->word)->free_start)
+		if (was_given(map, at))
 			zone->present += at->nr_frames;
 	}
 	return check_below(c, map, at);

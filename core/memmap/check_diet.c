@@ -50,6 +50,19 @@ static bool slot_is_right(const struct diet_unit *u, uint64_t index, mf_pfn_t sh
 	return t.writable != shared;
 }
 
+/* The first descriptor of a counted tail frame keeps the number of slots that show it [R-DAX-15]. */
+static int check_count(const struct diet_unit *u, mf_pfn_t shown, struct mf_violation *violation)
+{
+	const struct mf_page *first = mf_machine_frame(u->map->machine, shown);
+	uint64_t nr = u->nr_slots - (u->diet->nr_kept - 1);
+
+	if (!u->diet->is_counted || first->private_data == nr)
+		return 0;
+	return check_fail(violation, "M8", mf_page_to_pfn(u->map, u->head),
+			  "the tail frame counts %llu slots that show it; there are %llu",
+			  (unsigned long long)first->private_data, (unsigned long long)nr);
+}
+
 static int check_host(const struct diet_unit *u, struct mf_violation *violation)
 {
 	mf_pfn_t pfn = mf_page_to_pfn(u->map, u->head);
@@ -69,6 +82,8 @@ int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals
 
 	if (u.diet->nr_kept == 0 || u.nr_slots <= u.diet->nr_kept)
 		return check_fail(violation, "M6", pfn, "a folio is marked as on a diet, but its layout saves nothing");
+	if (((mf_page_word(head) & MF_WORD_ALIASED) != 0) != (u.diet->tails == MF_TAILS_HEAD))
+		return check_fail(violation, "M1", pfn, "the mark of a head that is read at its tails is wrong");
 	totals->nr_aliases += u.nr_slots - u.diet->nr_kept;
 	if (!diet_on_tables(map))
 		return check_host(&u, violation);
@@ -82,7 +97,7 @@ int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals
 		totals->nr_ram_aliases += u.nr_slots - u.diet->nr_kept;
 	if (diet_shares_tables(&u) && u.diet->tails != MF_TAILS_ZONE)
 		totals->nr_uniform++;
-	return 0;
+	return check_count(&u, shown, violation);
 }
 
 int diet_check_tails(struct mf_map *map, const struct diet_totals *totals, struct mf_violation *violation)

@@ -5,10 +5,10 @@
  *   slot        0      1      2      3  ...      511    512  ...  1023   1024 ...
  *             [own]  [own]<--------------------------  [ uniform table ][ uniform table ]    read-only from slot 1 on
  *
- * Slot 0 has a frame of its own, all others show the compound's tail frame, which counts them: the first descriptor in it
- * keeps the number in private_data.  So any slot is told by its absolute address, any other slot of the compound that is
- * backed leads to the tail frame, and who takes the last one away frees it [R-DAX-15, R-DAX-20, R-DAX-57].  A table all
- * of whose slots one call backs is the compound's uniform table, if tables are shared; it goes in one piece, too.
+ * Slot 0 has a frame of its own, all others show the compound's tail frame, which counts them in private_data of its
+ * first descriptor.  What a slot is its absolute address says; any other one that is backed leads to the tail frame;
+ * who takes the last one away frees that [R-DAX-15, R-DAX-20, R-DAX-57].  A table all of whose slots one call backs is
+ * the compound's uniform table, if tables are shared; it goes in one piece, too.
  *
  * Owns nothing.  Runs under map->region_lock; folds and unfolds next door change the same tables meanwhile.  Nothing is
  * written but frames that are shown first here; the records are compound_folio.c's.
@@ -202,7 +202,8 @@ static void show_frame(const struct diet_unit *u, uint64_t index, uint64_t nr, m
 		err = mf_pgtable_map(&map->pgtable, diet_slot_address(u, index), 0, pfn, now, prot, tables);
 		table_unlock(map);
 		MF_PANIC_IF(err != 0, "memfold: map slots at 0x%llx cannot show frame 0x%llx: %s.",
-			    (unsigned long long)diet_slot_address(u, index), (unsigned long long)frame, mf_strerror(err));
+			    (unsigned long long)diet_slot_address(u, index), (unsigned long long)frame,
+			    mf_strerror(err));
 		index += now;
 		nr -= now;
 	}
@@ -401,7 +402,7 @@ static void unback_uniform(const struct diet_unit *u, struct diet_work *w, uint6
 	struct mf_entry old;
 
 	MF_PANIC_IF(nr != diet_table_slots(u->map),
-		    "memfold: %llu map slots at 0x%llx are depopulated, but they were populated as a whole table of %llu.",
+		    "memfold: %llu map slots at 0x%llx are depopulated that were populated as a whole table of %llu.",
 		    (unsigned long long)nr, (unsigned long long)diet_slot_address(u, index),
 		    (unsigned long long)diet_table_slots(u->map));
 	old = exchange(u, index, MF_ENTRY_BACKGROUND, 0, &tables);

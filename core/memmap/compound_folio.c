@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * compound_folio.c - compounds as folios: their records, the reference that is the region's own, and the end of it.  And on
- * machines whose windows are the host's, how their map slots come.
+ * compound_folio.c - compounds as folios: their records, the reference that is the region's own, and the end of it; and
+ * how their map slots come where windows are the host's memory.
  *
- * Keeps: nothing is written to a slot that is an alias; count 1 is stored last, and from then on a compound is anybody's to
- * look up, hold, pin and map.
+ * Keeps: nothing is written to a slot that is an alias; count 1 is stored last, and from then on anybody may look a
+ * compound up, hold, pin and map it.
  */
 #include "core/memmap/diet.h"
 
@@ -47,11 +47,12 @@ static void write_folio(struct mf_map *map, const struct mf_region *r, mf_pfn_t 
 {
 	unsigned order = r->config.unit_order;
 	struct mf_page *head = map_record(map, 0, pfn);
+	uint64_t word = map_region_word(r, MF_KIND_DEVICE, 0) | map_word_order(order) | (is_dieted ? MF_FLAG_DIET : 0);
 	uint64_t nr = is_dieted ? diet_slot_bytes(map) / MF_DESCRIPTOR_SIZE : (uint64_t)1 << order;
 
 	for (uint64_t i = 1; i < nr; i++)
 		map_set_word(&head[i], map_tail_word(order));
-	map_set_word(head, map_region_word(r, MF_KIND_DEVICE, 0) | map_word_order(order) | (is_dieted ? MF_FLAG_DIET : 0));
+	map_set_word(head, word);
 	__atomic_store_n(&head->counts, 1, __ATOMIC_RELEASE);
 }
 

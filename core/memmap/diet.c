@@ -51,9 +51,18 @@ struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head)
 	};
 }
 
+/* Slots of a partial block are of RAM whatever the source: another region may need them when this one is gone. */
+static bool lies_in_whole_blocks(const struct diet_unit *u)
+{
+	mf_pfn_t block = map_block_frames(u->map, 1), pfn = mf_page_to_pfn(u->map, u->head);
+
+	return pfn >= mf_round_up(u->r->config.start_pfn, block) &&
+	       pfn + ((mf_pfn_t)1 << u->order) <= mf_round_down(u->r->config.end_pfn, block);
+}
+
 bool diet_unit_saves(const struct diet_unit *u)
 {
-	return u->diet->is_by_remap && u->nr_slots > u->diet->nr_kept;
+	return u->diet->is_by_remap && u->nr_slots > u->diet->nr_kept && lies_in_whole_blocks(u);
 }
 
 /* Whole descriptors at a time, as stores of a few registers: this is most of what a restore costs. */
@@ -70,6 +79,19 @@ void diet_write_tails(struct mf_map *map, void *slot, unsigned order)
 	}
 }
 
+/* The counts of a frozen head are 0.  They are not read: a taker that was overtaken may be about to write what is there. */
+void diet_copy_kept(const struct diet_unit *u, void *to, uint64_t nr_slots)
+{
+	const size_t rest = offsetof(struct mf_page, counts) + sizeof(u->head->counts);
+	struct mf_page *head = to;
+
+	if (nr_slots == 0)
+		return;
+	head->word = mf_page_word(u->head);
+	head->counts = 0;
+	__builtin_memcpy((char *)to + rest, (const char *)u->head + rest, nr_slots * diet_slot_bytes(u->map) - rest);
+}
+
 /* ---- Frames ---------------------------------------------------------------------------------------------------- */
 
 int diet_frame_get(struct mf_map *map, const struct mf_region *r, unsigned order, mf_pfn_t *pfn)
@@ -81,10 +103,12 @@ int diet_frame_get(struct mf_map *map, const struct mf_region *r, unsigned order
 
 void diet_frame_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
 {
-	if (reserve_holds(&r->reserve, pfn))
+	if (!reserve_holds(&r->reserve, pfn))
+		ram_put(map, r->config.node, 0, pfn);
+	else if (r->reserve.spare)
 		reserve_put_frame(map, r, pfn);
 	else
-		ram_put(map, r->config.node, 0, pfn);
+		map->client->frame_put(map, r, pfn);
 }
 
 void diet_block_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
@@ -96,7 +120,7 @@ void diet_block_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
 		return;
 	}
 	for (; pfn < end; pfn++)
-		reserve_put_frame(map, r, pfn);
+		diet_frame_put(map, r, pfn);
 }
 
 /* ---- The switch ------------------------------------------------------------------------------------------------ */

@@ -8,6 +8,8 @@
  *   remap.c     one folio goes on its diet
  *   restore.c   one folio goes off it
  *   onoff.c     the calls: one folio, or a list
+ *   hosted.c    freed folios that host their own slots
+ *   merge.c     larger leaves again, under memory that is all free
  *   compound.c  a region that is populated on its diet (devdax): its slots
  *   compound_folio.c  ... its records
  *   check_diet.c  what mf_map_check() finds of it
@@ -34,7 +36,7 @@ struct diet_tails {
 	struct diet_tails *next;
 	unsigned zone, order, node;
 	mf_pfn_t frame;   /* TABLES: full of tails                                                             */
-	mf_pfn_t uniform; /* a uniform table of that frame, or DIET_NO_FRAME as long as none is needed          */
+	mf_pfn_t uniform; /* a uniform table of that frame, or DIET_NO_FRAME where none is needed               */
 	void *slot;       /* HOST: a window of one slot, full of tails                                          */
 };
 
@@ -47,6 +49,11 @@ struct diet_unit {
 	unsigned order;
 	uintptr_t start;   /* the first slot; all are aligned to their own size                                  */
 	uint64_t nr_slots;
+	/*
+	 * Restore only: where not NULL, frames come from the altmap, or from the end of the unit itself: those from *host on are
+	 * given away.
+	 */
+	mf_pfn_t *host;
 };
 
 struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head);
@@ -87,16 +94,19 @@ static inline bool diet_shares_tables(const struct diet_unit *u)
 	return !(u->map->flags & MF_MAP_PRIVATE_TABLES) && u->nr_slots > diet_table_slots(u->map);
 }
 
+/* The first slots of a frozen unit, as they are, in frames that nothing shows yet. */
+void diet_copy_kept(const struct diet_unit *u, void *to, uint64_t nr_slots);
+
 /* One frame full of tails of this order. */
 void diet_write_tails(struct mf_map *map, void *slot, unsigned order);
 
 /* ---- tails.c --------------------------------------------------------------------------------------------------- */
 
 /*
- * The tails of a zone and order, made when there are none, with a uniform table if `uniform`.  -MF_ENOMEM, nothing
- * changed.  drop: those of a zone that no region needs any more; nothing leads there, and that is flushed.
+ * The tails of a zone and order, made when there are none, with a uniform table where units of that order share one.
+ * -MF_ENOMEM, nothing changed.  drop: those of a zone that no region needs any more; nothing leads there, and that is flushed.
  */
-MF_MUST_CHECK int diet_tails_get(const struct diet_unit *u, bool uniform, struct diet_tails **tails);
+MF_MUST_CHECK int diet_tails_get(const struct diet_unit *u, struct diet_tails **tails);
 void diet_tails_drop(struct mf_map *map, unsigned zone);
 
 /* A uniform table of `frame` from RAM, counted; and its end, flushed. */
@@ -105,7 +115,10 @@ void diet_uniform_end(struct mf_map *map, unsigned node, mf_pfn_t table);
 
 /* ---- diet.c again: frames -------------------------------------------------------------------------------------- */
 
-/* Slots of the region come from RAM or its altmap, singly or (RAM) as 2^b for a larger leaf; -MF_ENOMEM. */
+/*
+ * Slots of the region come from RAM or its altmap, singly or (RAM) as 2^b for a larger leaf; -MF_ENOMEM.  What the region
+ * held itself goes back to its altmap, or (source self) becomes free memory.
+ */
 MF_MUST_CHECK int diet_frame_get(struct mf_map *map, const struct mf_region *r, unsigned order, mf_pfn_t *pfn);
 void diet_frame_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
 /* The frames of a larger leaf. */
@@ -137,7 +150,7 @@ struct diet_work {
 	struct mf_map *map;
 	uintptr_t start, end; /* to be flushed                                                                 */
 	enum mf_flush_scope scope;
-	uint64_t nr_split;    /* leaves that diet_split() has made tables of                                   */
+	bool has_split;       /* the last diet_split() has made a table of a leaf                               */
 	unsigned nr, max;
 	struct diet_run *run;
 	struct diet_run own[DIET_RUNS_OWN];
@@ -160,9 +173,12 @@ void diet_protect(const struct diet_unit *u, struct diet_work *w, uint64_t index
 
 /* ---- remap.c --------------------------------------------------------------------------------------------------- */
 
-/* Nothing was switched yet: leaves of level 1 that hold slots to be switched singly become tables; -MF_ENOMEM, merged again. */
-MF_MUST_CHECK int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush_each);
-/* Right after a diet_split(): leaves again, if all of the unit's were. */
+/*
+ * A leaf of level 1 that holds slots to be switched singly becomes a table; `flush` it at once, or leave it to the work.
+ * -MF_ENOMEM, nothing changed.
+ */
+MF_MUST_CHECK int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush);
+/* Right after a diet_split() that split: a leaf again, where nobody else can have seen the table. */
 void diet_unsplit(const struct diet_unit *u, struct diet_work *w);
 /*
  * The unit goes on its diet.  Needs: frozen, quiesced, diet_split().  -MF_ENOMEM: nothing changed but leaves split.  Marks the
@@ -183,6 +199,48 @@ static inline bool diet_slot_is_alias(const struct diet_unit *u, uint64_t index)
 {
 	return index >= u->diet->nr_kept;
 }
+
+/* ---- hosted.c -------------------------------------------------------------------------------------------------- */
+
+/* Is this the record of a frame that backs a slot, or is a table, of the block that it is the end of? */
+static inline bool diet_word_hosts(uint64_t word)
+{
+	return (word & (MF_WORD_KIND_MASK | MF_FLAG_DIET)) == ((uint64_t)MF_KIND_MAP << MF_WORD_KIND_SHIFT | MF_FLAG_DIET);
+}
+
+bool diet_frame_hosts(const struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
+
+/* Do slots or tables of the unit lie in frames of a larger block that is restored from itself? */
+bool diet_unit_is_hosted(const struct diet_unit *u);
+
+/*
+ * Freed folios, kept, frozen and linked by their `list`, go off their diet without memory from anywhere: the frames at
+ * the end of each become map frames, with records that say so (MF_FLAG_DIET).  Gives: in the head's `index` the first of
+ * them; the rest of the folio as it was, to be freed as [head, index).  Cannot fail.  TABLES only.
+ */
+void diet_host_list(struct mf_map *map, struct mf_list *folios);
+
+/*
+ * The map frames [host, end) of one such block: what they hold moves to RAM or the altmap, and they are nobody's, with
+ * records of kind free.  Needs: everything else in the block isolated.  -MF_ENOMEM: as it was.
+ */
+MF_MUST_CHECK int diet_settle(struct mf_map *map, const struct mf_region *r, mf_pfn_t host, mf_pfn_t end);
+
+/* ---- merge.c --------------------------------------------------------------------------------------------------- */
+
+/* Frames whose descriptors one table of level 0 serves. */
+static inline mf_pfn_t diet_table_frames(const struct mf_map *map)
+{
+	return diet_table_bytes(map) >> MF_DESCRIPTOR_SHIFT;
+}
+
+/* Could the descriptors of the region's frames from pfn on, so many and aligned, stand behind one leaf, and do not?  TABLES. */
+bool merge_is_due(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
+/*
+ * They do from now on.  Needs: due, and all of the frames, of this region, isolated.  As it was: -MF_ENOMEM, no block of
+ * frames; -MF_EINVAL, the map lies in the region itself, not all of it or not in a row.
+ */
+MF_MUST_CHECK int merge_leaf(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
 
 /* ---- check_diet.c ---------------------------------------------------------------------------------------------- */
 

@@ -53,6 +53,7 @@ struct check_zone_totals {
 	uint64_t foldable;       /* of tier 1 without users,                                                   */
 	uint64_t split_top;      /* of a top tier that folds in sets                                           */
 	uint64_t kept;           /* folios, freed and still on a diet                                          */
+	uint64_t hosts;          /* frames of blocks freed from a diet that back slots of their own block       */
 };
 
 struct check_totals {
@@ -69,6 +70,8 @@ struct map_client {
 	int (*offline)(struct mf_map *map, const struct mf_region *region);
 	/* A table that became uniform, flushed: back to where it came from, a map pool or RAM. */
 	void (*table_put)(struct mf_map *map, unsigned node, mf_pfn_t pfn);
+	/* A frame of the region itself that backed a slot and does so no more, flushed: free memory, for the lists. */
+	void (*frame_put)(struct mf_map *map, const struct mf_region *region, mf_pfn_t pfn);
 	/* The room's share of mf_map_check() and mf_map_stats(). */
 	int (*check)(struct mf_map *map, const struct check_totals *totals, struct mf_violation *violation);
 	void (*stats)(struct mf_map *map, struct mf_map_stats *stats);
@@ -96,6 +99,7 @@ struct mf_map {
 	struct mf_lock tails_lock;
 	struct diet_tails *tails;   /* tails_lock                                                               */
 	bool diet_is_off;           /* atomic                                                                   */
+	unsigned nr_remapping;      /* atomic: folios, or lists of them, on their way on a diet                  */
 
 	/* Counters, atomic, relaxed. */
 	uint64_t nr_described, nr_ram;
@@ -345,7 +349,8 @@ void window_flush_children(struct mf_map *map, const struct children *c, enum mf
  * ensure backs every slot that touches [start, end), zeroed, keeping those that are backed already; -MF_ENOMEM leaves
  * new ones in place for window_trim().  `leaves`: larger leaves for aligned pieces that lie inside, where frames for
  * them can be had. trim: [start, end) holds no record that counts any more; unbacks every slot inside, and a slot
- * that reaches beyond if nothing but zeros is left in it.  Flushes before it returns frames.
+ * that reaches beyond if nothing but zeros is left in it.  Flushes before it returns frames.  `own`: a region that goes, whose
+ * own frames go back to nobody; NULL: all are RAM.
  */
 struct window_ensure {
 	uintptr_t start, end;
@@ -355,7 +360,7 @@ struct window_ensure {
 	struct reserve *reserve; /* where the slots' frames come from; NULL: RAM                                */
 };
 MF_MUST_CHECK int window_ensure(struct mf_map *map, const struct window_ensure *want);
-void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct reserve *reserve);
+void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct mf_region *own);
 
 /*
  * Sharing off (MF_MAP_PRIVATE_TABLES): every table that serves [start, end) becomes private, from RAM; and the

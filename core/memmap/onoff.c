@@ -23,10 +23,28 @@ static bool wants_remap(const struct diet_unit *u)
 	return mf_diet_is_on(u->map) && diet_unit_saves(u) && !(mf_page_word(u->head) & MF_FLAG_DIET);
 }
 
-/* A map that lies in the memory it describes stays as it is, as on Linux [R-HVO-30]. */
+/* A map that lies in the memory it describes stays as it is, as on Linux [R-HVO-30], unless that was asked for. */
 static int may_remap(const struct diet_unit *u)
 {
-	return u->r->source == MF_SOURCE_SELF ? -MF_EOPNOTSUPP : 0;
+	if (u->r->source == MF_SOURCE_SELF && !(u->r->config.flags & MF_REGION_DIET_SELF_HOSTED))
+		return -MF_EOPNOTSUPP;
+	return diet_unit_is_hosted(u) ? -MF_EOPNOTSUPP : 0;
+}
+
+/*
+ * From before its first look at an entry to after its last switch a remap is counted, and while another is, no table becomes a
+ * leaf again: the look is made under table_lock, and so is that decision, so either sees the other.
+ */
+static void remap_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
+{
+	diet_work_begin(w, map, nr_units);
+	__atomic_fetch_add(&map->nr_remapping, 1, __ATOMIC_RELAXED);
+}
+
+static void remap_end(struct diet_work *w)
+{
+	__atomic_fetch_sub(&w->map->nr_remapping, 1, __ATOMIC_RELAXED);
+	diet_work_end(w);
 }
 
 int mf_diet_remap(struct mf_map *map, struct mf_folio *folio)
@@ -43,7 +61,7 @@ int mf_diet_remap(struct mf_map *map, struct mf_folio *folio)
 	err = may_remap(&u);
 	if (err)
 		return err;
-	diet_work_begin(&w, map, 1);
+	remap_begin(&w, map, 1);
 	err = diet_split(&u, &w, true);
 	if (!err) {
 		mf_quiesce(map);
@@ -51,7 +69,7 @@ int mf_diet_remap(struct mf_map *map, struct mf_folio *folio)
 		if (err)
 			diet_unsplit(&u, &w);
 	}
-	diet_work_end(&w);
+	remap_end(&w);
 	return err;
 }
 
@@ -107,7 +125,7 @@ int mf_diet_remap_list(struct mf_map *map, struct mf_list *folios, uint64_t *nr_
 		*nr_remapped = 0;
 	if (first || folios->next == folios)
 		return first;
-	diet_work_begin(&w, map, count_list(folios));
+	remap_begin(&w, map, count_list(folios));
 	if (split_list(map, folios, &w) > 0) {
 		diet_work_flush(&w);
 		mf_quiesce(map);
@@ -125,7 +143,7 @@ int mf_diet_remap_list(struct mf_map *map, struct mf_list *folios, uint64_t *nr_
 		nr += err == 0;
 		first = first ? first : err;
 	}
-	diet_work_end(&w);
+	remap_end(&w);
 	if (nr_remapped)
 		*nr_remapped = nr;
 	return first;

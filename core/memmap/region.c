@@ -293,7 +293,7 @@ static int trim_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_p
 	if (tier > r->top && is_populated_dieted(map, r))
 		compound_depopulate(map, r, first, last);
 	else if (tier > r->top)
-		window_trim(map, first, last, r->config.node, &r->reserve);
+		window_trim(map, first, last, r->config.node, r);
 	if (tier == map->geo.top)
 		window_trim(map, (uintptr_t)map_record(map, tier, start),
 			    (uintptr_t)(map_record(map, tier, end - 1) + 1), r->config.node, NULL);
@@ -348,7 +348,7 @@ static bool units_are_right(const struct mf_map *map, const struct mf_region_con
 static int config_check(const struct mf_map *map, const struct mf_region_config *c)
 {
 	if (c->start_pfn >= c->end_pfn || c->node >= MF_NODES_MAX || (unsigned)c->layout >= MF_NR_LAYOUTS ||
-	    (unsigned)c->source >= MF_NR_SOURCES || c->top > map->geo.top ||
+	    (unsigned)c->source >= MF_NR_SOURCES || c->flags & ~(unsigned)MF_REGION_FLAGS_ALL || c->top > map->geo.top ||
 	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP) || !units_are_right(map, c))
 		return -MF_EINVAL;
 	if (c->end_pfn > map->geo.span)

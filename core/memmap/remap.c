@@ -9,33 +9,30 @@
  */
 #include "core/memmap/diet.h"
 
-/* ---- Splitting larger leaves ----------------------------------------------------------------------------------- */
+/* ---- Splitting a larger leaf ----------------------------------------------------------------------------------- */
 
-/* Tables whose slots are switched singly: the first, and where tables are not shared all. */
-static uint64_t nr_tables_of_slots(const struct diet_unit *u)
-{
-	if (u->nr_slots <= diet_table_slots(u->map) || diet_shares_tables(u))
-		return 1;
-	return u->nr_slots / diet_table_slots(u->map);
-}
-
-static int split_leaf(const struct diet_unit *u, struct diet_work *w, uintptr_t va, bool flush)
+/*
+ * Only the first table of a unit is needed for single slots: where a unit has several, either the others become uniform
+ * tables as a whole, or tables are private and no larger leaf was ever there.
+ */
+int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush)
 {
 	struct mf_map *map = u->map;
-	uintptr_t first = mf_round_down(va, diet_table_bytes(map));
+	uintptr_t first = mf_round_down(u->start, diet_table_bytes(map));
 	struct mf_bag tables = { 0 };
 	int err;
 
-	if (diet_entry(map, va).kind != MF_ENTRY_LEAF)
+	w->has_split = false;
+	if (!diet_on_tables(map) || diet_entry(map, u->start).kind != MF_ENTRY_LEAF)
 		return 0;
 	err = ram_fill(map, u->r->config.node, &tables, 1);
 	if (err)
 		return err;
 	table_lock(map);
-	err = mf_pgtable_split(&map->pgtable, va, 1, &tables);
+	err = mf_pgtable_split(&map->pgtable, u->start, 1, &tables);
 	table_unlock(map);
 	ram_empty(map, u->r->config.node, &tables); /* another thread was faster: no failure */
-	w->nr_split += !err;
+	w->has_split = err == 0;
 	if (!err && flush)
 		window_flush(map, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
 	else if (!err)
@@ -43,52 +40,24 @@ static int split_leaf(const struct diet_unit *u, struct diet_work *w, uintptr_t 
 	return 0;
 }
 
-/* What split_leaf() has just done, undone. */
-static void merge_leaf(const struct diet_unit *u, struct diet_work *w, uintptr_t va)
+/* Frames that were not got as one block never stand behind one leaf: only what was just split is merged. */
+void diet_unsplit(const struct diet_unit *u, struct diet_work *w)
 {
 	struct mf_map *map = u->map;
 	struct mf_bag tables = { 0 };
-	int err;
+	int err = -MF_EBUSY;
 
-	table_lock(map);
-	err = mf_pgtable_merge(&map->pgtable, va, 1, &tables);
-	table_unlock(map);
-	if (err) /* another thread has put a neighbour in that table on its diet */
+	if (!w->has_split)
 		return;
-	diet_work_changed(w, mf_round_down(va, diet_table_bytes(map)), diet_table_bytes(map), MF_FLUSH_TABLES);
+	table_lock(map);
+	/* Another remap may have found the table, and rely on it. */
+	if (__atomic_load_n(&map->nr_remapping, __ATOMIC_RELAXED) == 1)
+		err = mf_pgtable_merge(&map->pgtable, u->start, 1, &tables);
+	table_unlock(map);
+	if (err) /* -MF_EINVAL: another thread has put a neighbour in that table on its diet */
+		return;
+	diet_work_changed(w, mf_round_down(u->start, diet_table_bytes(map)), diet_table_bytes(map), MF_FLUSH_TABLES);
 	diet_work_add(w, u->r, mf_bag_take(&tables), 1, DIET_TABLE);
-}
-
-static void merge_leaves(const struct diet_unit *u, struct diet_work *w, uint64_t nr_tables)
-{
-	for (uint64_t i = 0; i < nr_tables; i++)
-		merge_leaf(u, w, u->start + i * diet_table_bytes(u->map));
-}
-
-void diet_unsplit(const struct diet_unit *u, struct diet_work *w)
-{
-	uint64_t nr = nr_tables_of_slots(u);
-
-	/* Frames that were not got as one block never stand behind one leaf. */
-	if (w->nr_split == nr)
-		merge_leaves(u, w, nr);
-}
-
-int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush_each)
-{
-	uint64_t nr = diet_on_tables(u->map) ? nr_tables_of_slots(u) : 0;
-
-	w->nr_split = 0;
-	for (uint64_t i = 0; i < nr; i++) {
-		int err = split_leaf(u, w, u->start + i * diet_table_bytes(u->map), flush_each);
-
-		if (err) {
-			if (w->nr_split == i)
-				merge_leaves(u, w, i);
-			return err;
-		}
-	}
-	return 0;
 }
 
 /* ---- Slots become aliases -------------------------------------------------------------------------------------- */
@@ -166,22 +135,21 @@ struct supplies {
 static int supply(const struct diet_unit *u, struct supplies *s)
 {
 	struct mf_map *map = u->map;
-	struct diet_tails *tails = NULL;
-	bool uniform = diet_shares_tables(u);
+	struct diet_tails *tails;
 	int err = 0;
 
 	*s = (struct supplies){ DIET_NO_FRAME, DIET_NO_FRAME, DIET_NO_FRAME };
 	if (u->diet->moves_head)
 		err = diet_frame_get(map, u->r, 0, &s->head);
 	if (!err && u->diet->tails == MF_TAILS_ZONE) {
-		err = diet_tails_get(u, uniform, &tails);
+		err = diet_tails_get(u, &tails);
 		if (!err) {
 			s->tails = tails->frame;
-			s->uniform = uniform ? tails->uniform : DIET_NO_FRAME;
+			s->uniform = tails->uniform;
 		}
 	} else if (!err) {
 		s->tails = last_kept_frame(u);
-		if (uniform)
+		if (diet_shares_tables(u))
 			err = diet_uniform_make(map, u->r->config.node, s->tails, &s->uniform);
 	}
 	if (err && s->head != DIET_NO_FRAME)
@@ -211,7 +179,7 @@ static void move_head(const struct diet_unit *u, struct diet_work *w, mf_pfn_t f
 	struct mf_map *map = u->map;
 	mf_pfn_t old;
 
-	__builtin_memcpy(mf_machine_frame(map->machine, frame), (const void *)u->start, diet_slot_bytes(map));
+	diet_copy_kept(u, mf_machine_frame(map->machine, frame), 1);
 	reserve_set_backs(map, u->r, frame, u->start);
 	table_lock(map);
 	mf_pgtable_switch(&map->pgtable, u->start, &frame, 1, 1, MF_PROT_WRITE, &old);
@@ -230,7 +198,7 @@ static int remap_host(const struct diet_unit *u)
 	if (u->diet->tails == MF_TAILS_ZONE) {
 		struct diet_tails *tails;
 
-		err = diet_tails_get(u, false, &tails);
+		err = diet_tails_get(u, &tails);
 		if (err)
 			return err;
 		target = tails->slot;

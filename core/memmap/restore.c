@@ -5,15 +5,33 @@
  *   (quiesce)    take frames, fill them with tails    switch entries    (flush, unmark)
  *
  * Frames are taken as it goes; when they run out, what was switched is switched back, which needs nothing.  A table whose
- * 2^b slots all belong to the folio becomes a larger leaf again if a block of frames can be had.
+ * 2^b slots all belong to the folio becomes a larger leaf again if a block of frames can be had.  A folio that hosts its own
+ * slots (hosted.c) has frames enough.
  */
 #include "core/memmap/diet.h"
+
+static int take_frame(const struct diet_unit *u, mf_pfn_t *pfn)
+{
+	if (!u->host)
+		return diet_frame_get(u->map, u->r, 0, pfn);
+	if (!reserve_take_frame(u->map, u->r, pfn))
+		*pfn = --*u->host;
+	return 0;
+}
+
+static int take_table(const struct diet_unit *u, mf_pfn_t *pfn)
+{
+	if (!u->host)
+		return ram_get(u->map, u->r->config.node, 0, pfn);
+	*pfn = --*u->host;
+	return 0;
+}
 
 /* Frames full of tails for `nr` slots; -MF_ENOMEM and none. */
 static int take_tails(const struct diet_unit *u, mf_pfn_t *pfn, unsigned nr)
 {
 	for (unsigned i = 0; i < nr; i++) {
-		int err = diet_frame_get(u->map, u->r, 0, &pfn[i]);
+		int err = take_frame(u, &pfn[i]);
 
 		if (err) {
 			while (i > 0)
@@ -40,7 +58,8 @@ static int restore_slots(const struct diet_unit *u, struct diet_work *w, uint64_
 		if (err)
 			return err;
 		for (unsigned i = 0; i < nr; i++)
-			reserve_set_backs(map, u->r, own[i], diet_slot_address(u, index + i));
+			if (!u->host || own[i] < *u->host)
+				reserve_set_backs(map, u->r, own[i], diet_slot_address(u, index + i));
 		table_lock(map);
 		mf_pgtable_switch(&map->pgtable, va, own, 1, nr, MF_PROT_WRITE, NULL);
 		table_unlock(map);
@@ -63,10 +82,12 @@ static bool restore_leaf(const struct diet_unit *u, struct diet_work *w, uint64_
 	struct mf_entry old;
 	char *frame;
 
-	if (map->machine->paging.max_leaf_level < 1 || diet_frame_get(map, u->r, map->geo.step, &block))
+	/* An altmap has single frames to spare; no RAM is taken in their place. */
+	if (u->r->reserve.spare || map->machine->paging.max_leaf_level < 1 ||
+	    diet_frame_get(map, u->r, map->geo.step, &block))
 		return false;
 	frame = mf_machine_frame(map->machine, block);
-	__builtin_memcpy(frame, (const void *)va, kept * bytes);
+	diet_copy_kept(u, frame, kept);
 	for (uint64_t i = kept; i < diet_table_slots(map); i++)
 		diet_write_tails(map, frame + i * bytes, u->order);
 	table_lock(map);
@@ -89,10 +110,10 @@ static int restore_table(const struct diet_unit *u, struct diet_work *w, uint64_
 	mf_pfn_t table;
 	int err;
 
-	if (diet_shares_tables(u) && restore_leaf(u, w, index))
+	if (!u->host && diet_shares_tables(u) && restore_leaf(u, w, index))
 		return 0;
 	if (diet_entry(map, va).kind == MF_ENTRY_UNIFORM) {
-		err = ram_get(map, u->r->config.node, 0, &table);
+		err = take_table(u, &table);
 		if (err)
 			return err;
 		mf_pgtable_fill(&map->pgtable, table, MF_ENTRY_TABLE, frame, 0, MF_PROT_READ);
@@ -115,16 +136,33 @@ static int restore_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t 
 	return err;
 }
 
+/*
+ * The host gives each slot the contents that it showed.  Where that was the head's slot, its first descriptor is the head
+ * with its mark, which readers pass by until a tail stands there.
+ */
+static int restore_host(const struct diet_unit *u)
+{
+	struct mf_machine *m = u->map->machine;
+	uint64_t kept = u->diet->nr_kept * diet_slot_bytes(u->map);
+	int err = m->ops->host_unalias(m, (void *)(u->start + kept), u->nr_slots * diet_slot_bytes(u->map) - kept);
+
+	for (uint64_t i = u->diet->nr_kept; i < u->nr_slots && !err && u->diet->tails == MF_TAILS_HEAD; i++) {
+		struct mf_page *page = (struct mf_page *)diet_slot_address(u, i);
+
+		map_clear_fields(page);
+		map_set_word(page, map_tail_word(u->order));
+	}
+	return err;
+}
+
 int diet_restore(const struct diet_unit *u, struct diet_work *w)
 {
 	struct mf_map *map = u->map;
-	uint64_t kept = u->diet->nr_kept * diet_slot_bytes(map);
 	mf_pfn_t frame, uniform = DIET_NO_FRAME;
 	int err;
 
 	if (!diet_on_tables(map))
-		return map->machine->ops->host_unalias(map->machine, (void *)(u->start + kept),
-						       u->nr_slots * diet_slot_bytes(map) - kept);
+		return restore_host(u);
 	table_lock(map);
 	frame = mf_pgtable_walk(&map->pgtable, diet_slot_address(u, u->diet->nr_kept)).pfn;
 	if (diet_shares_tables(u))

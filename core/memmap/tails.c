@@ -61,27 +61,39 @@ static void tails_unback(struct mf_map *map, struct diet_tails *t)
 	ram_put(map, t->node, 0, t->frame);
 }
 
-static int tails_back(const struct diet_unit *u, struct diet_tails *t)
+static int tails_back_host(const struct diet_unit *u, struct diet_tails *t)
 {
 	struct mf_machine *m = u->map->machine;
-	uint64_t slot = (uint64_t)1 << m->paging.page_shift;
+	uint64_t slot = diet_slot_bytes(u->map);
+	int err = m->ops->window_reserve(m, slot, slot, &t->slot);
+
+	if (err)
+		return err;
+	err = m->ops->host_share(m, t->slot, slot);
+	if (err)
+		m->ops->window_release(m, t->slot, slot);
+	else
+		diet_write_tails(u->map, t->slot, u->order);
+	return err;
+}
+
+/* All or nothing.  Whether a uniform table is needed is the same for all units of one order. */
+static int tails_back(const struct diet_unit *u, struct diet_tails *t)
+{
 	int err;
 
-	if (m->backing == MF_WINDOW_HOST) {
-		err = m->ops->window_reserve(m, slot, slot, &t->slot);
-		if (err)
-			return err;
-		err = m->ops->host_share(m, t->slot, slot);
-		if (err)
-			m->ops->window_release(m, t->slot, slot);
-		else
-			diet_write_tails(u->map, t->slot, u->order);
-		return err;
-	}
+	if (!diet_on_tables(u->map))
+		return tails_back_host(u, t);
 	err = ram_get(u->map, t->node, 0, &t->frame);
 	if (err)
 		return err;
-	diet_write_tails(u->map, mf_machine_frame(m, t->frame), u->order);
+	if (diet_shares_tables(u))
+		err = diet_uniform_make(u->map, t->node, t->frame, &t->uniform);
+	if (err) {
+		ram_put(u->map, t->node, 0, t->frame);
+		return err;
+	}
+	diet_write_tails(u->map, mf_machine_frame(u->map->machine, t->frame), u->order);
 	ram_protect(u->map, t->frame, false);
 	return 0;
 }
@@ -120,38 +132,12 @@ static int tails_make(const struct diet_unit *u, struct diet_tails **tails)
 	return 0;
 }
 
-static int tails_add_uniform(const struct diet_unit *u, struct diet_tails *t)
+int diet_tails_get(const struct diet_unit *u, struct diet_tails **tails)
 {
-	mf_pfn_t table;
-	bool used;
-	int err = diet_uniform_make(u->map, t->node, t->frame, &table);
-
-	if (err)
-		return err;
 	tails_lock(u->map);
-	used = t->uniform == DIET_NO_FRAME;
-	if (used)
-		__atomic_store_n(&t->uniform, table, __ATOMIC_RELEASE);
+	*tails = tails_find_locked(u->map, u->r->zone, u->order);
 	tails_unlock(u->map);
-	if (!used)
-		diet_uniform_end(u->map, t->node, table);
-	return 0;
-}
-
-int diet_tails_get(const struct diet_unit *u, bool uniform, struct diet_tails **tails)
-{
-	struct diet_tails *t;
-	int err = 0;
-
-	tails_lock(u->map);
-	t = tails_find_locked(u->map, u->r->zone, u->order);
-	tails_unlock(u->map);
-	if (!t)
-		err = tails_make(u, &t);
-	if (!err && uniform && __atomic_load_n(&t->uniform, __ATOMIC_ACQUIRE) == DIET_NO_FRAME)
-		err = tails_add_uniform(u, t);
-	*tails = err ? NULL : t;
-	return err;
+	return *tails ? 0 : tails_make(u, tails);
 }
 
 void diet_tails_drop(struct mf_map *map, unsigned zone)

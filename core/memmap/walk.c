@@ -216,6 +216,9 @@ static int digest_record(void *ctx, struct mf_map *map, const struct map_visit *
 	(void)map;
 	if (kind == MF_KIND_FREE || kind == MF_KIND_MAP || kind == MF_KIND_SPLIT || kind == MF_KIND_HOLE)
 		return 0;
+	/* Kept: free for everybody but the memory that restores it. */
+	if (kind == MF_KIND_USED && at->word & MF_FLAG_CACHED)
+		return 0;
 	*digest = mix(*digest, at->pfn);
 	*digest = mix(*digest, at->word);
 	*digest = mix(*digest, at->page->counts);
@@ -242,7 +245,7 @@ uint64_t mf_map_digest(struct mf_map *map)
 		digest = mix(digest, r->config.end_pfn);
 		digest = mix(digest, (uint64_t)r->config.node << 32 | (uint64_t)r->config.layout << 16 |
 					     (uint64_t)r->config.source << 8 | r->config.top);
-		digest = mix(digest, r->config.unit_order);
+		digest = mix(digest, (uint64_t)r->config.flags << 32 | r->config.unit_order);
 	}
 	map_walk(map, digest_record, &digest);
 	return digest;

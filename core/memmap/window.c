@@ -244,9 +244,14 @@ static bool slot_is_zero(const struct mf_map *map, uintptr_t va)
 	return true;
 }
 
+static bool is_own(const struct mf_region *own, mf_pfn_t pfn)
+{
+	return own && pfn >= own->config.start_pfn && pfn < own->config.end_pfn;
+}
+
 /* Unbacks what is backed of [start, end): whole slots and leaves that hold nothing any more. */
 static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node,
-			const struct reserve *reserve)
+			const struct mf_region *own)
 {
 	unsigned levels = map->machine->paging.levels;
 	uintptr_t va = start;
@@ -271,10 +276,14 @@ static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsi
 		table_unlock(map);
 		window_flush(map, from, va - from, MF_FLUSH_TABLES);
 		for (unsigned i = 0; i < nr; i++)
-			if (!reserve_holds(reserve, frame[i]))
+			if (!is_own(own, frame[i]))
 				ram_put(map, node, order[i], frame[i]);
-		while (tables.nr > 0)
-			map->client->table_put(map, node, mf_bag_take(&tables));
+		while (tables.nr > 0) {
+			mf_pfn_t table = mf_bag_take(&tables);
+
+			if (!is_own(own, table))
+				map->client->table_put(map, node, table);
+		}
 	}
 }
 
@@ -289,7 +298,7 @@ static void trim_shared_slot(struct mf_map *map, uintptr_t slot, unsigned node)
 		map->machine->ops->host_discard(map->machine, (void *)slot, slot_bytes(map));
 }
 
-void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct reserve *reserve)
+void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned node, const struct mf_region *own)
 {
 	uintptr_t first = mf_round_up(start, slot_bytes(map)), last = mf_round_down(end, slot_bytes(map));
 
@@ -300,7 +309,7 @@ void window_trim(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned no
 	if (start < first)
 		trim_shared_slot(map, first - slot_bytes(map), node);
 	if (first < last && on_tables(map))
-		trim_tables(map, first, last, node, reserve);
+		trim_tables(map, first, last, node, own);
 	else if (first < last)
 		map->machine->ops->host_discard(map->machine, (void *)first, last - first);
 	if (last < end)

@@ -24,7 +24,7 @@ void diet_work_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
 	w->run = want > DIET_RUNS_OWN ? map->machine->ops->meta_alloc(map->machine, want * sizeof(*w->run)) : NULL;
 	w->max = w->run ? (unsigned)want : DIET_RUNS_OWN;
 	w->run = w->run ? w->run : w->own;
-	w->nr_split = 0;
+	w->has_split = false;
 	work_reset(w);
 }
 

@@ -19,7 +19,12 @@
  * A folio on a diet is a folio like any other: counts, pins, maps, lookups from every address.  It cannot be split or
  * merged (-MF_EBUSY): restore it first.  The last put of one cannot fail and waits for nothing: the folio is kept, frozen,
  * until an allocation that finds nothing else, mf_fold() or the removal of the region restores its slots; while the memory
- * for that is lacking it stays kept (mf_map_stats.nr_kept).
+ * for that is lacking it stays kept (mf_map_stats.nr_kept), or with MF_REGION_RESTORE_FROM_SELF takes it from itself.
+ *
+ *   restored from self, 2 MiB   [ free ......................................... 505 frames | slots 1 to 7 ]    hvo-5.18, 7.1
+ *
+ * Beyond Linux: mf_fold() with MF_FOLD_ALL also puts larger leaves back behind the descriptors of memory that is all free
+ * and whose map lies in RAM, as far as there are frames for them.
  *
  * Sources of the rules: Linux as in HugeTLB Vmemmap Optimization (5.14 and later) and compound device maps; docs/RULES.md.
  */
@@ -78,11 +83,12 @@ static inline bool mf_folio_is_on_diet(const struct mf_folio *folio)
  * Puts one folio on the diet of its region's layout.
  * Needs: the folio used and frozen by the caller (panics otherwise): nobody can take a reference; readers may look.  No
  * reader section.
- * Gives: mf_folio_is_on_diet(), frames it no longer needs back where they came from (RAM, the altmap).  Nothing to do is
- * success: already on the diet, the switch off, a layout or order that saves nothing.
+ * Gives: mf_folio_is_on_diet(), frames it no longer needs back where they came from (RAM, the altmap; self: free memory).  Nothing to do is
+ * success: already on the diet, the switch off, a layout or order that saves nothing, a folio in a block of tier 1 of which
+ * the region has only a part.
  * Fails, the folio usable and the map as it was: -MF_ENOMEM (a page table to split a larger leaf, the head's new frame, the
  * zone's tail frame; on MF_WINDOW_HOST machines also mappings), -MF_EOPNOTSUPP (the map lies in the memory that it
- * describes: source self), -MF_EPERM.
+ * describes: source self without MF_REGION_DIET_SELF_HOSTED, or part of a block that was restored from self), -MF_EPERM.
  * May: allocate, wait for readers, flush (once for a split leaf, once for the slots).
  */
 MF_API MF_MUST_CHECK int mf_diet_remap(struct mf_map *map, struct mf_folio *folio);

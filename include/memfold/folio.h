@@ -184,8 +184,8 @@ static inline uint64_t mf_folio_flags(const struct mf_folio *folio)
  * outside them.
  * Needs: the caller is the sole holder (count 1, no pins, no maps) and has it on no list.  Gives: references to all;
  * the first in place of the old.
- * Fails, nothing changed: -MF_EINVAL (order not lower), -MF_EBUSY (other holders, pins or maps; or on a diet, diet.h),
- * -MF_ENOMEM (no frame for the slots).
+ * Fails, nothing changed: -MF_EINVAL (order not lower; a device's compound), -MF_EBUSY (other holders, pins or maps; or
+ * on a diet, diet.h), -MF_ENOMEM (no frame for the slots).
  * May: wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_order);

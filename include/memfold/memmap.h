@@ -80,7 +80,7 @@ enum mf_flag_bit {
 	MF_FLAG_SET_ASIDE_BIT, /* split: its free frames are the zone's map pool                                */
 	MF_FLAG_CHOSEN_BIT,    /* split: chosen to fold in a set                                               */
 	MF_FLAG_PENDING_BIT,   /* map: claimed, not linked yet                                                  */
-	MF_FLAG_DIET_BIT,      /* used: map slots of the folio are aliases (diet.h)                              */
+	MF_FLAG_DIET_BIT,      /* used: map slots of the folio are aliases.  map: hosts slots of its own block    */
 	MF_FLAG_USER_BIT,      /* used: four flags of the owner, MF_FLAG_USER0 .. 3                              */
 };
 
@@ -396,6 +396,19 @@ enum mf_source {
 MF_API const char *mf_source_name(enum mf_source source);
 MF_API MF_MUST_CHECK int mf_source_by_name(const char *name, enum mf_source *source);
 
+/* Where the classic diets go beyond Linux.  Other layouts, and MF_WINDOW_HOST machines, accept them without effect. */
+enum mf_region_flags {
+	/*
+	 * Where memory to restore a freed folio with is lacking, the folio's own last frames become its map frames (and are
+	 * written to): the others are free then, but no whole block.  When memory can be had again, and all of the others
+	 * are free, the slots move there and the block is whole: by mf_fold(), or an allocation that finds nothing else.
+	 */
+	MF_REGION_RESTORE_FROM_SELF = 1,
+	/* Source self: folios go on a diet, too.  What that saves of the region's own frames is free memory from then on. */
+	MF_REGION_DIET_SELF_HOSTED = 2,
+	MF_REGION_FLAGS_ALL = 3,
+};
+
 struct mf_region_config {
 	mf_pfn_t start_pfn, end_pfn; /* end exclusive; any alignment                                                */
 	unsigned node;               /* < MF_NODES_MAX                                                              */
@@ -404,12 +417,13 @@ struct mf_region_config {
 	unsigned top;                /* tiered: highest tier of its blocks, 1 .. the map's top; 0 means the map's top  */
 	unsigned unit_order;         /* devdax: log2 of the frames of a compound; else 0                              */
 	uint64_t nr_altmap;          /* MF_SOURCE_ALTMAP: frames at start_pfn kept for the map; tiered: a multiple of 2^b       */
+	unsigned flags;              /* of enum mf_region_flags                                                        */
 };
 
 /*
  * Adds memory: describes it and gives all of it to the allocator of its zone, as free blocks.
  * Needs: may be called at any time from any registered thread.  Gives: *id, the region's number until it is removed.
- * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source or top, altmap misfit),
+ * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source, top or flag, altmap misfit),
  * -MF_E2BIG (end beyond the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source
  * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, and where start, end and
  * altmap are no multiples of the compound.
@@ -420,8 +434,8 @@ MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_regio
 /*
  * Removes it.  Needs: every frame of it free; devdax: nobody holds, pins or maps a compound.
  * Fails, the world as before: -MF_ENOENT (no such region), -MF_EBUSY (frames in use, or hosting map slots of memory
- * in use elsewhere), -MF_ENOMEM (freed folios are on a diet still, and the memory to restore their map slots is lacking),
- * -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
+ * in use elsewhere), -MF_ENOMEM (freed folios are on a diet still, and the memory to restore their map slots is lacking; not
+ * with MF_REGION_RESTORE_FROM_SELF), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
  */
 MF_API MF_MUST_CHECK int mf_region_remove(struct mf_map *map, unsigned id);
 
@@ -451,6 +465,7 @@ struct mf_map_stats {
 	uint64_t nr_dieted;          /* folios whose map slots are aliases, compounds of devdax included          */
 	uint64_t nr_aliases;         /* map slots that show another slot's frame, or a zone's shared tail frame   */
 	uint64_t nr_kept;            /* of nr_dieted: freed, and waiting for memory to restore their slots with     */
+	uint64_t nr_hosted;          /* blocks freed from their diet that still host slots of their own           */
 	uint64_t nr_zero;            /* 1 on TABLES machines: the zero frame                                    */
 	uint64_t nr_ram;             /* frames obtained from source RAM, the root included                       */
 	uint64_t nr_pool_idle;       /* frames of set-aside blocks that nobody uses                              */

@@ -254,6 +254,7 @@ static int call_add(struct stage *s)
 #define RAM .source = MF_SOURCE_RAM
 #define FLAT .layout = MF_LAYOUT_FLAT, RAM
 
+/* R-GEN-7, R-MEM-15, R-MEM-30 */
 TAP_TEST(failure_of_region_add)
 {
 	static const struct scenario scenarios[] = {

@@ -104,6 +104,7 @@ TAP_TEST(m5_fold_without_flush_is_stale)
 	world_abandon(&w);
 }
 
+/* R-GEN-6 */
 TAP_TEST(m5_reuse_without_flush_is_caught)
 {
 	static const enum sabotage ways[] = { SABOTAGE_FLUSH, SABOTAGE_FLUSH_LATE };
@@ -124,7 +125,7 @@ TAP_TEST(m5_reuse_without_flush_is_caught)
 	}
 }
 
-/* The leaves are flushed, but a processor may still walk through the table that was freed. */
+/* The leaves are flushed, but a processor may still walk through the table that was freed.  R-MEM-45 */
 TAP_TEST(m5_table_freed_behind_a_flush_of_leaves_is_caught)
 {
 	struct mf_folio *folio;
@@ -226,7 +227,7 @@ TAP_TEST(m6_unprotected_shared_frame_is_found_when_written)
 
 /* ---- M1, M2, M3: a step of unfold or fold left out -------------------------------------------------------------- */
 
-/* "Split" is published before the slots are linked. */
+/* "Split" is published before the slots are linked.  R-MEM-48 */
 TAP_TEST(m2_published_before_linked_is_found)
 {
 	struct mf_folio *folio;

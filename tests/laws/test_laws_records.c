@@ -376,6 +376,7 @@ static const struct row {
 	BREAK(m8, described_frames),
 };
 
+/* R-MEM-18 */
 TAP_TEST(a_broken_record_or_counter_is_named)
 {
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

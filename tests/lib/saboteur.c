@@ -46,7 +46,11 @@ static int spoilt_ram_get(struct mf_machine *m, unsigned node, unsigned order, m
 
 static void spoilt_ram_put(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t pfn)
 {
-	if (saboteur_of(m)->what != SABOTAGE_RAM_LEAK)
+	struct saboteur *s = saboteur_of(m);
+
+	if (s->putting)
+		s->putting(s->watch_ctx, pfn, order);
+	if (s->what != SABOTAGE_RAM_LEAK)
 		inner_of(m)->ops->ram_put(inner_of(m), node, order, pfn);
 }
 
@@ -62,6 +66,8 @@ static void spoilt_flush(struct mf_machine *m, uintptr_t start, uint64_t size_by
 	const struct mf_machine_ops *ops = s->inner->ops;
 
 	s->nr_flushes++;
+	if (s->flushing)
+		s->flushing(s->watch_ctx, start, size_bytes, scope);
 	switch (s->what) {
 	case SABOTAGE_FLUSH:
 		break;

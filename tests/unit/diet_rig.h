@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * diet_rig.h - what the tests of the classic diets share: a world with one dieted region, folios frozen and linked in lists,
- * and the contents of every descriptor of a folio as readers see them.
+ * diet_rig.h - what the tests of the classic diets share: a world with one dieted region, folios frozen and linked in
+ * lists, and the contents of every descriptor of a folio as readers see them.
  */
 #ifndef TESTS_UNIT_DIET_RIG_H
 #define TESTS_UNIT_DIET_RIG_H
@@ -95,8 +95,8 @@ static inline struct mf_map_stats diet_stats(struct world *w)
 }
 
 /*
- * Does every descriptor of the folio answer as it should: from below and from above its head, as a tail unless it is the
- * head, with no count of its own?
+ * Does every descriptor of the folio answer as it should: from below and from above its head, as a tail unless it is
+ * the head, with no count of its own?
  */
 static inline bool diet_answers(struct world *w, struct mf_folio *folio, unsigned order)
 {

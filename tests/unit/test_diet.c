@@ -152,7 +152,9 @@ TAP_TEST(layouts_without_a_diet_do_nothing)
 TAP_TEST(self_hosted_maps_are_refused)
 {
 	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++) {
-		struct mf_region_config region = { .end_pfn = 2 * G, .layout = diet_layouts[i], .source = MF_SOURCE_SELF };
+		struct mf_region_config region = {
+			.end_pfn = 2 * G, .layout = diet_layouts[i], .source = MF_SOURCE_SELF
+		};
 		struct world w;
 
 		TAP_REQUIRE(world_open(&w, &(struct world_config){ .nr_frames = 2 * G }));
@@ -238,7 +240,7 @@ TAP_TEST(what_is_not_frozen_panics_in_a_list)
 	world_abandon(&w);
 }
 
-/* Restore it first.  R-HVO-69, R-GEN-5 */
+/* Restore it first.  R-HVO-69 */
 TAP_TEST(split_and_merge_are_refused_on_a_diet)
 {
 	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++) {
@@ -280,7 +282,9 @@ TAP_TEST(split_and_merge_are_refused_on_a_diet)
 
 /* ---- What survives ----------------------------------------------------------------------------------------------- */
 
-/* Owner, its words and flags, map counts; pins and references from every address while on the diet.  R-HVO-14, R-CPD-27 */
+/*
+ * Owner, its words and flags, map counts; pins and references from every address while on the diet.  R-HVO-14, R-CPD-27
+ */
 static void check_survives(struct world *w, unsigned order)
 {
 	static const struct mf_owner owner = { "owner", NULL };
@@ -324,6 +328,7 @@ static void check_survives(struct world *w, unsigned order)
 	mf_folio_put(w->map, folio);
 }
 
+/* R-GEN-5, R-CPD-7, R-CPD-40 */
 TAP_TEST(what_the_owner_knows_survives_remap_and_restore)
 {
 	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++) {

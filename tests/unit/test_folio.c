@@ -40,6 +40,7 @@ static bool sentence_says(const char *part)
 
 /* ---- References ------------------------------------------------------------------------------------------------- */
 
+/* R-CPD-5, R-CPD-28 */
 TAP_TEST(folio_counts_references)
 {
 	struct world w;
@@ -98,6 +99,7 @@ TAP_TEST(try_get_takes_only_folios)
 	TAP_OK(world_close(&w));
 }
 
+/* R-CPD-5, R-CPD-31 */
 TAP_TEST(frozen_folio_is_taken_by_nobody)
 {
 	struct mf_folio *folio;
@@ -130,6 +132,7 @@ TAP_TEST(frozen_folio_is_taken_by_nobody)
 
 /* ---- Pins ------------------------------------------------------------------------------------------------------- */
 
+/* R-CPD-42, R-CPD-43 */
 TAP_TEST(pins_are_counted_exactly)
 {
 	struct world w;
@@ -177,6 +180,7 @@ TAP_TEST(the_last_pin_frees)
 	TAP_OK(world_close(&w));
 }
 
+/* R-CPD-28, R-CPD-30 */
 TAP_TEST(counts_are_refused_at_their_limit)
 {
 	struct mf_folio *folio;
@@ -207,6 +211,7 @@ TAP_TEST(counts_are_refused_at_their_limit)
 
 /* ---- Map counts ------------------------------------------------------------------------------------------------- */
 
+/* R-CPD-35, R-CPD-37 */
 TAP_TEST(mappings_are_counted_per_folio)
 {
 	struct mf_folio *folio;
@@ -274,6 +279,7 @@ static bool spy_release(struct mf_map *map, struct mf_folio *folio, const struct
 	return spy->keep;
 }
 
+/* R-CPD-33 */
 TAP_TEST(owner_is_told_once_and_may_keep)
 {
 	struct spy spy = { .owner = { "spy", spy_release } };
@@ -314,7 +320,7 @@ TAP_TEST(owner_is_told_once_and_may_keep)
 	TAP_OK(world_close(&w));
 }
 
-/* Nothing of the last owner's shows to the next. */
+/* Nothing of the last owner's shows to the next.  R-CPD-11 */
 TAP_TEST(a_new_folio_has_nothing_of_the_old)
 {
 	struct spy spy = { .owner = { "spy", spy_release } };
@@ -502,6 +508,7 @@ static const struct breach {
 	{ breaks_reader_exit, "never entered" },
 };
 
+/* R-CPD-28, R-CPD-31 */
 TAP_TEST(broken_contracts_end_in_a_sentence)
 {
 	for (unsigned i = 0; i < sizeof(breaches) / sizeof(breaches[0]); i++) {
@@ -516,6 +523,25 @@ TAP_TEST(broken_contracts_end_in_a_sentence)
 		TAP_OK(sentence_says(breaches[i].says));
 		world_abandon(&w);
 	}
+}
+
+/* R-CPD-9, R-CPD-14: two steps in any order, which write what a word says and no count. */
+TAP_TEST(preparation_leaves_counts_alone)
+{
+	struct mf_page page[3] = { { .counts = 7, .mapcount = 3, .whole_mapcount = 2 }, { .mapcount = 1 } };
+	const struct mf_page *head = &page[0], *tail = &page[1];
+
+	mf_page_prepare_tail(&page[1], 9);
+	mf_page_prepare_head(&page[0], (uint64_t)MF_KIND_FREE << MF_WORD_KIND_SHIFT, 9);
+	TAP_EQ(head->counts, 7);
+	TAP_EQ(head->mapcount, 3);
+	TAP_EQ(head->whole_mapcount, 2);
+	TAP_EQ(mf_page_kind(head), MF_KIND_USED);
+	TAP_EQ(mf_word_order(head->word), 9);
+	TAP_EQ(tail->counts, 0);
+	TAP_EQ(tail->mapcount, 1);
+	TAP_EQ(mf_page_kind(tail), MF_KIND_TAIL);
+	TAP_EQ(tail->word, ~(uint64_t)(64 * 512 - 1) | 1);
 }
 
 TAP_MAIN()

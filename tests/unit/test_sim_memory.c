@@ -41,8 +41,8 @@ TAP_TEST(ram_is_aligned_and_runs_out)
 	TAP_EQ(nr, 5);
 	TAP_EQ(rest[0], 3);
 	TAP_EQ(mf_sim_ram_used(m), 13);
-	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 2, four)));
-	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 0, four + 1)));
+	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 4, four)));
+	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 1, rest[0])));
 	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 0, 0)));
 	m->ops->ram_put(m, 0, 0, rest[2]);
 	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 0, rest[2])));
@@ -50,6 +50,30 @@ TAP_TEST(ram_is_aligned_and_runs_out)
 	TAP_EQ(one, rest[2]);
 	m->ops->ram_put(m, 0, 3, four);
 	TAP_EQ(mf_sim_ram_used(m), 5);
+	mf_sim_destroy(m);
+}
+
+/* R-SCN-25, R-HVO-28 */
+TAP_TEST(ram_comes_back_in_pieces_each_of_them_once)
+{
+	struct mf_sim_config config = {.paging = mf_paging_x86_64(4), .nr_ram_frames = 16};
+	struct mf_machine *m;
+	mf_pfn_t block;
+
+	TAP_REQUIRE(mf_sim_create(&config, &m) == 0);
+	TAP_REQUIRE(m->ops->ram_get(m, 0, 4, &block) == 0);
+	m->ops->ram_put(m, 0, 1, block + 6);
+	TAP_EQ(mf_sim_ram_used(m), 14);
+	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 1, block + 6)));
+	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 0, block + 7)));
+	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 3, block)));
+	TAP_OK(TAP_PANICS(m->ops->ram_put(m, 0, 4, block)));
+	m->ops->ram_put(m, 0, 3, block + 8);
+	m->ops->ram_put(m, 0, 0, block + 5);
+	m->ops->ram_put(m, 0, 0, block + 4);
+	m->ops->ram_put(m, 0, 2, block);
+	TAP_EQ(mf_sim_ram_used(m), 0);
+	TAP_EQ(m->ops->ram_get(m, 0, 4, &block), 0);
 	mf_sim_destroy(m);
 }
 
@@ -132,6 +156,7 @@ static bool reserve_works(struct mf_machine *m)
 	return true;
 }
 
+/* R-SCN-30 */
 TAP_TEST(failures_come_on_demand)
 {
 	struct mf_sim_stats before, after;

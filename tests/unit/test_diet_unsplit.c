@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test_diet_unsplit.c - two remaps in one table, of which one fails: it makes a leaf of the table again that it has
+ * split, but not while the other relies on that.
+ *
+ *	one    split the leaf    get a head: wait ............... fails, unsplit
+ *	two                      find a table, get a head: wait ..................... switch entries
+ *
+ * Two threads, of which one runs at a time: sim is one CPU.
+ */
+#include "tests/lib/saboteur.h"
+#include "tests/tap.h"
+#include "tests/unit/diet_rig.h"
+
+#include <pthread.h>
+
+#define G WORLD_GIB_FRAMES
+
+enum { NOBODY, ONE, TWO };
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	int turn;
+} stage = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NOBODY };
+
+static _Thread_local int me; /* NOBODY: calls go through                                                      */
+static _Thread_local unsigned nr_calls;
+
+static void hand_over(int next)
+{
+	pthread_mutex_lock(&stage.mutex);
+	stage.turn = next;
+	pthread_cond_broadcast(&stage.changed);
+	pthread_mutex_unlock(&stage.mutex);
+}
+
+static void wait_for_turn(void)
+{
+	pthread_mutex_lock(&stage.mutex);
+	while (stage.turn != me)
+		pthread_cond_wait(&stage.changed, &stage.mutex);
+	pthread_mutex_unlock(&stage.mutex);
+}
+
+/* ---- The machine ------------------------------------------------------------------------------------------------- */
+
+static struct saboteur saboteur;
+static struct mf_machine_ops staged;
+static const struct mf_machine_ops *plain;
+
+/* One: a table, then a head.  Two: a head. */
+static int get(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t *pfn)
+{
+	nr_calls++;
+	if (me == ONE && nr_calls == 2) {
+		hand_over(TWO);
+		wait_for_turn();
+		return -MF_ENOMEM;
+	}
+	if (me == TWO && nr_calls == 1) {
+		hand_over(ONE);
+		wait_for_turn();
+	}
+	return plain->ram_get(m, node, order, pfn);
+}
+
+static struct mf_machine *wrap(void *ctx, struct mf_machine *machine)
+{
+	struct mf_machine *m = saboteur_wrap(ctx, machine);
+
+	plain = m->ops;
+	staged = *plain;
+	staged.ram_get = get;
+	m->ops = &staged;
+	return m;
+}
+
+/* ---- The threads ------------------------------------------------------------------------------------------------- */
+
+struct part {
+	struct world *w;
+	struct mf_folio *folio;
+	int me, next, err;
+};
+
+static void *play(void *arg)
+{
+	struct part *part = arg;
+
+	me = part->me;
+	wait_for_turn();
+	part->err = mf_diet_remap(part->w->map, part->folio);
+	hand_over(part->next);
+	return NULL;
+}
+
+TAP_TEST(a_table_that_another_remap_has_found_stays)
+{
+	struct world_config config = { .nr_frames = G, .wrap = wrap, .wrap_ctx = &saboteur };
+	struct part one, two;
+	pthread_t first, second;
+	uint64_t nr_tables;
+	struct world w;
+
+	TAP_REQUIRE(diet_open(&w, &config, MF_LAYOUT_HVO_7_1));
+	one = (struct part){ &w, diet_folio(&w, 9), ONE, TWO, 0 };
+	two = (struct part){ &w, diet_folio(&w, 9), TWO, NOBODY, 0 };
+	TAP_REQUIRE(one.folio && two.folio);
+	nr_tables = diet_stats(&w).nr_tables;
+	TAP_REQUIRE(pthread_create(&first, NULL, play, &one) == 0 && pthread_create(&second, NULL, play, &two) == 0);
+	hand_over(ONE);
+	pthread_join(first, NULL);
+	pthread_join(second, NULL);
+	TAP_EQ(one.err, -MF_ENOMEM);
+	TAP_EQ(two.err, 0);
+	TAP_EQ(diet_stats(&w).nr_tables, nr_tables + 1);
+	TAP_OK(diet_answers(&w, two.folio, 9));
+	TAP_OK(world_check(&w));
+	diet_folio_free(&w, one.folio);
+	diet_folio_free(&w, two.folio);
+	TAP_OK(world_close(&w));
+}
+
+TAP_MAIN()
