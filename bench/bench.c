@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <memfold/diet.h>
 #include <memfold/linux.h>
 
 #include "bench/bench.h"
@@ -154,6 +155,44 @@ void described_allocate(const struct described *d, unsigned order)
 
 		must(mf_folio_alloc(d->map, 0, order, MF_ALLOC_WAIT, &folio), "allocate");
 	}
+}
+
+void described_remap(const struct described *d)
+{
+	struct mf_folio *folio;
+	struct mf_list all;
+	uint64_t nr_remapped, nr = 0;
+	mf_pfn_t pfn = 0;
+
+	mf_list_init(&all);
+	for (; (folio = mf_folio_next(d->map, pfn, d->end, &pfn)) != NULL; nr++) {
+		must(mf_folio_freeze(folio, 1) ? 0 : -MF_EBUSY, "freeze");
+		mf_list_push_back(&all, &folio->page.list);
+	}
+	must(mf_diet_remap_list(d->map, &all, &nr_remapped), "remap");
+	must(nr_remapped == nr ? 0 : -MF_EINVAL, "remap every folio");
+	while (!mf_list_is_empty(&all)) {
+		struct mf_page *page = mf_container_of(all.next, struct mf_page, list);
+
+		mf_list_remove(&page->list);
+		mf_folio_unfreeze((struct mf_folio *)page, 1);
+	}
+}
+
+/* Per folio the head's slot and seven aliases.  1/64 is left to the rest of the process (linux.h), some to us. */
+uint64_t remap_max_bytes(const struct question *q, unsigned nr)
+{
+	const uint64_t per_gib = 512 * 8, others = 256;
+	uint64_t used, allowed, taken, nr_gib;
+
+	must(mf_linux_mappings(&used, &allowed), "count mappings");
+	taken = allowed / 64 + used + others;
+	nr_gib = allowed > taken ? (allowed - taken) / per_gib : 0;
+	for (unsigned i = 0; i < nr && nr_gib == 0; i++)
+		report_skipped(&q[i], "unable: 1 GiB needs %llu mappings, %llu of %llu can be had (vm.max_map_count)",
+			       (unsigned long long)per_gib, (unsigned long long)(allowed - mf_min(taken, allowed)),
+			       (unsigned long long)allowed);
+	return nr_gib * MF_GIB;
 }
 
 void described_free(const struct described *d)

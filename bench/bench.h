@@ -46,7 +46,7 @@ uint32_t *shuffled(uint32_t nr);
 /* A value in KiB from a file of lines "Key:  1234 kB"; ends the program when there is none. */
 uint64_t proc_kib(const char *path, const char *key);
 
-/* ---- A tiered or flat map of [0, size_bytes) on a machine of its own, described only ---------------------------- */
+/* ---- A map of [0, size_bytes) of one layout on a linux machine of its own, described only ------------------------ */
 
 struct described {
 	struct mf_machine *machine;
@@ -60,6 +60,13 @@ struct described described_create(uint64_t size_bytes);
 void described_add(struct described *d, enum mf_layout layout);
 /* Everything as folios of one order, none left free. */
 void described_allocate(const struct described *d, unsigned order);
+/* All folios go on the diet of the layout. */
+void described_remap(const struct described *d);
+/*
+ * How much memory in 2 MiB folios can be on its diet (hvo-7.1) at once in this process, where an alias needs a mapping:
+ * whole GiB.  0: less than one, and so it is reported for these questions.
+ */
+uint64_t remap_max_bytes(const struct question *q, unsigned nr);
 void described_free(const struct described *d);
 void described_check(const struct described *d);
 /* Frees, removes, destroys. */

@@ -4,7 +4,7 @@
  *
  *   bring-up   the region is added and all of it allocated as 2 MiB folios: tiered against flat, at the largest
  *              power of two for which the flat map takes at most a third of what is available (and at most
- *              256 GiB: time)
+ *              256 GiB: time); and tiered against hvo-7.1, all folios on their diet, as many as the host allows
  *   metadata   resident bytes of the windows (smaps), plus growth of the process's page tables (VmPTE), at 1 TiB
  *   full run   8 TiB in 2 MiB folios: bring up, pin and unpin all, use a share as base pages, free, fold; laws checked
  */
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <memfold/diet.h>
 #include <memfold/linux.h>
 
 #include "bench/bench.h"
@@ -33,6 +34,8 @@ static struct bring_up bring_up(uint64_t size_bytes, enum mf_layout layout)
 	described_add(&d, layout);
 	took.add_ns = clock_ns() - start;
 	described_allocate(&d, ORDER_2M);
+	if (mf_layout_diet(layout)->is_by_remap)
+		described_remap(&d);
 	took.all_ns = clock_ns() - start;
 	described_end(&d);
 	return took;
@@ -59,6 +62,26 @@ static void bench_bring_up(void)
 	report(&all, &all_ratio, "%" PRIu64 " GiB: %.2f ms against %.0f ms, %.0f times", size / MF_GIB,
 	       samples_median(&tiered_ns) / 1e6, samples_median(&flat_ns) / 1e6, 1 / samples_median(&all_ratio));
 	report(&add, &add_ratio, "%" PRIu64 " GiB: %.0f times", size / MF_GIB, 1 / samples_median(&add_ratio));
+}
+
+static void bench_bring_up_on_diet(void)
+{
+	static const struct question q = { "bring-up, all 2 MiB folios on their diet: tiered against hvo-7.1",
+					   "ratio", 0 };
+	struct samples ratio = { 0 }, tiered_ns = { 0 }, hvo_ns = { 0 };
+	uint64_t size = remap_max_bytes(&q, 1);
+
+	if (size == 0)
+		return;
+	for (unsigned round = 0; round < BRING_UPS; round++) {
+		struct bring_up tiered = bring_up(size, MF_LAYOUT_TIERED), hvo = bring_up(size, MF_LAYOUT_HVO_7_1);
+
+		samples_add(&ratio, tiered.all_ns / hvo.all_ns);
+		samples_add(&tiered_ns, tiered.all_ns);
+		samples_add(&hvo_ns, hvo.all_ns);
+	}
+	report(&q, &ratio, "%" PRIu64 " GiB: %.2f ms against %.0f ms, %.0f times", size / MF_GIB,
+	       samples_median(&tiered_ns) / 1e6, samples_median(&hvo_ns) / 1e6, 1 / samples_median(&ratio));
 }
 
 /* ---- Metadata ---------------------------- */
@@ -175,6 +198,7 @@ int main(void)
 	static const struct question in_1g = { "map and tables resident, 1 TiB in 1 GiB folios", "KiB", 256 };
 
 	bench_bring_up();
+	bench_bring_up_on_diet();
 	bench_metadata(&in_2m, MF_TIB, ORDER_2M);
 	bench_metadata(&in_1g, MF_TIB, ORDER_1G);
 	bench_full_run(8 * MF_TIB);

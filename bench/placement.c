@@ -3,6 +3,9 @@
  * placement.c - what it is worth that records in use lie side by side, and what it costs that tier 0 comes in small
  * pieces.
  *
+ *   tiered : hvo   mf_folio_pin and mf_folio_unpin on the 2 MiB folios of two real maps, as many as the host allows
+ *                  to be on their diet (hvo-7.1: a mapping for each alias)
+ *
  *   heads dense    mf_folio_pin and mf_folio_unpin on the 2 MiB folios of a real tiered map: 64 bytes apart
  *   heads apart    the same calls on records 32 KiB apart, each in a page of its own, as a map keeps them that backs
  *                  the first slot of every huge page's descriptors and aliases the rest (hvo); once with frames as
@@ -93,8 +96,8 @@ static void pin_rounds(const struct question *q, const struct heads *dense, cons
 		samples_add(&apart_ns, b);
 		samples_add(&ratio, a / b);
 	}
-	report(q, &ratio, "%.1f ns against %.1f ns; one folio again and again %.1f ns", samples_median(&dense_ns),
-	       samples_median(&apart_ns), pin_all(dense, order, 1, 1));
+	report(q, &ratio, "%u folios, %.1f ns against %.1f ns; one folio again and again %.1f ns", nr,
+	       samples_median(&dense_ns), samples_median(&apart_ns), pin_all(dense, order, 1, 1));
 	free(order);
 }
 
@@ -133,10 +136,45 @@ static bool is_too_large(const struct question *q, uint32_t nr, enum apart how)
 	return true;
 }
 
+static struct heads heads_of(const struct described *d, unsigned tier, unsigned shift)
+{
+	return (struct heads){ d->map, (char *)mf_geometry_descriptor(mf_map_geometry(d->map), tier, 0), shift };
+}
+
+/* One at a time, and in batches. */
+static void bench_pins_on_diet(void)
+{
+	static const struct question q[] = {
+		{ "pin + unpin of random 2 MiB folios: tiered against hvo-7.1, as large as that fits", "ratio", 0 },
+		{ "512 pins, then 512 unpins: tiered against hvo-7.1, as large as that fits", "ratio", 0 },
+	};
+	uint64_t size_bytes = remap_max_bytes(q, 2);
+	uint32_t nr = (uint32_t)(size_bytes >> 21);
+	struct described tiered, hvo;
+	struct heads dense, apart;
+
+	if (size_bytes == 0)
+		return;
+	tiered = described_create(size_bytes);
+	described_add(&tiered, MF_LAYOUT_TIERED);
+	described_allocate(&tiered, ORDER_2M);
+	hvo = described_create(size_bytes);
+	described_add(&hvo, MF_LAYOUT_HVO_7_1);
+	described_allocate(&hvo, ORDER_2M);
+	described_remap(&hvo);
+	dense = heads_of(&tiered, 1, SHIFT_DENSE);
+	apart = heads_of(&hvo, 0, SHIFT_APART);
+	pin_rounds(&q[0], &dense, &apart, nr, 1);
+	pin_rounds(&q[1], &dense, &apart, nr, BATCH);
+	described_end(&hvo);
+	described_end(&tiered);
+}
+
 static void bench_pins(const struct question *q, uint64_t size_bytes, enum apart how, uint32_t batch)
 {
 	uint32_t nr = (uint32_t)(size_bytes >> 21);
 	struct described d;
+	struct heads dense;
 	struct plain plain;
 
 	if (is_too_large(q, nr, how))
@@ -148,8 +186,8 @@ static void bench_pins(const struct question *q, uint64_t size_bytes, enum apart
 		for (uint32_t i = 0; i < nr; i++)
 			memcpy(plain.base + ((size_t)i << SHIFT_APART), mf_pfn_folio(d.map, (mf_pfn_t)i << ORDER_2M),
 			       MF_DESCRIPTOR_SIZE);
-		pin_rounds(q, &(struct heads){ d.map, (char *)mf_geometry_descriptor(mf_map_geometry(d.map), 1, 0), SHIFT_DENSE },
-			   &(struct heads){ d.map, plain.base, SHIFT_APART }, nr, batch);
+		dense = heads_of(&d, 1, SHIFT_DENSE);
+		pin_rounds(q, &dense, &(struct heads){ d.map, plain.base, SHIFT_APART }, nr, batch);
 	} else {
 		report_skipped(q, "the host gave no 2 MiB pages");
 	}
@@ -271,6 +309,7 @@ int main(void)
 		{ "512 pins, then 512 unpins, 1 TiB: heads dense against 32 KiB apart", "ratio", 0.25 },
 	};
 
+	bench_pins_on_diet();
 	for (unsigned i = 0; i < 2; i++) {
 		uint32_t batch = i ? BATCH : 1;
 
