@@ -109,12 +109,15 @@ static void hand_out(struct mf_map *map, mf_pfn_t pfn, unsigned order, unsigned 
 	}
 }
 
-/* Frozen, unmapped, or -MF_EBUSY. */
+/*
+ * Frozen, unmapped and on no diet, or -MF_EBUSY.  Looked at once it is frozen: a holder that has gone may have put it on
+ * its diet before.
+ */
 static int seize(struct mf_folio *folio)
 {
 	if (!mf_folio_freeze(folio, 1))
 		return -MF_EBUSY;
-	if (mf_folio_mapcount(folio) == 0)
+	if (mf_folio_mapcount(folio) == 0 && !(mf_page_word(&folio->page) & MF_FLAG_DIET))
 		return 0;
 	mf_folio_unfreeze(folio, 1);
 	return -MF_EBUSY;
@@ -132,8 +135,6 @@ int mf_folio_split(struct mf_map *map, struct mf_folio *folio, unsigned new_orde
 		return err;
 	if (mf_word_is_tail(word) || mf_word_kind(word) != MF_KIND_USED || new_order >= order)
 		return -MF_EINVAL;
-	if (word & MF_FLAG_DIET)
-		return -MF_EBUSY;
 	err = seize(folio);
 	if (err)
 		return err;
@@ -158,7 +159,7 @@ static int seize_at(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end, const struct
 	mf_reader_enter(map);
 	folio = mf_pfn_folio(map, pfn);
 	word = folio ? mf_page_word(&folio->page) : 0;
-	if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED && !(word & MF_FLAG_DIET) && mf_folio_pfn(map, folio) == pfn &&
+	if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED && mf_folio_pfn(map, folio) == pfn &&
 	    pfn + ((mf_pfn_t)1 << mf_word_order(word)) <= end &&
 	    (!first || (mf_folio_owner(folio) == mf_folio_owner(first) &&
 			mf_word_region(word) == mf_word_region(mf_page_word(&first->page)))))

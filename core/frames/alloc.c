@@ -98,7 +98,7 @@ static int unfold_for(struct mf_zone *zone, struct mf_page *block, unsigned orde
 
 static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **page)
 {
-	bool drained = false, dry = false, unfold_failed = false;
+	bool drained = false, dry = false, unfold_failed = false, restore_failed = false, settle_failed = false;
 
 	reader_none_open(zone->map);
 	for (;;) {
@@ -112,22 +112,27 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 			unfold_failed = unfold_for(zone, a.block, order) != 0;
 			continue;
 		}
-		if (kept_restore(zone) > 0)
+		/*
+		 * What failed once is not tried again before something was gained: attempts count as transitions, and
+		 * threads that all fail would keep each other waiting.
+		 */
+		if (!restore_failed && kept_restore(zone) > 0)
 			continue;
+		restore_failed = true;
 		if (!drained) {
 			cache_drain(zone);
 			drained = true;
 			continue;
 		}
 		if (fold_for(zone, order, unfold_failed)) {
-			dry = false;
-			unfold_failed = false;
+			dry = unfold_failed = restore_failed = settle_failed = false;
 			continue;
 		}
-		if (hosted_settle(zone, 1) > 0 || kept_host(zone, order, 1) > 0) {
+		if (!settle_failed && (hosted_settle(zone, 1) > 0 || kept_host(zone, order, 1) > 0)) {
 			dry = false;
 			continue;
 		}
+		settle_failed = true;
 		/*
 		 * Another may have begun to fold between our attempt and our fold, and have left us nothing: look
 		 * again.

@@ -20,7 +20,7 @@ static struct diet_unit unit_checked(struct mf_map *map, struct mf_folio *folio)
 
 static bool wants_remap(const struct diet_unit *u)
 {
-	return mf_diet_is_on(u->map) && diet_unit_saves(u) && !(mf_page_word(u->head) & MF_FLAG_DIET);
+	return diet_unit_saves(u) && !(mf_page_word(u->head) & MF_FLAG_DIET);
 }
 
 /* A map that lies in the memory it describes stays as it is, as on Linux [R-HVO-30], unless that was asked for. */
@@ -56,7 +56,7 @@ int mf_diet_remap(struct mf_map *map, struct mf_folio *folio)
 	if (err)
 		return err;
 	u = unit_checked(map, folio);
-	if (!wants_remap(&u))
+	if (!mf_diet_is_on(map) || !wants_remap(&u))
 		return 0;
 	err = may_remap(&u);
 	if (err)
@@ -78,8 +78,20 @@ static struct mf_folio *folio_of_list(struct mf_list *at)
 	return (struct mf_folio *)mf_container_of(at, struct mf_page, list);
 }
 
+/*
+ * The leaves that the first pass split last.  When it has taken all memory for tables, the first folio lacks what it needs: a
+ * table, its head's frame, the zone's tail frame.  So many are merged again; with what that folio gives back the next one
+ * goes, and a list fails only where single calls would.
+ */
+enum { FIRST_NEEDS = 3 };
+
+struct recent {
+	struct diet_unit unit[FIRST_NEEDS];
+	unsigned nr; /* ever; the last of them are at nr % FIRST_NEEDS */
+};
+
 /* Splits what has to be split, until memory runs out; how many folios want the diet. */
-static uint64_t split_list(struct mf_map *map, struct mf_list *folios, struct diet_work *w)
+static uint64_t split_list(struct mf_map *map, struct mf_list *folios, struct diet_work *w, struct recent *recent)
 {
 	uint64_t nr = 0;
 	int err = 0;
@@ -90,20 +102,37 @@ static uint64_t split_list(struct mf_map *map, struct mf_list *folios, struct di
 		if (!wants_remap(&u) || may_remap(&u))
 			continue;
 		nr++;
-		if (!err)
-			err = diet_split(&u, w, false);
+		if (err)
+			continue;
+		err = diet_split(&u, w, false);
+		if (w->has_split)
+			recent->unit[recent->nr++ % FIRST_NEEDS] = u;
 	}
 	return nr;
 }
 
-/* What the first pass did not reach is split here. */
+static void unsplit_recent(struct diet_work *w, struct recent *recent)
+{
+	for (unsigned i = 0; i < recent->nr && i < FIRST_NEEDS; i++) {
+		w->has_split = true;
+		diet_unsplit(&recent->unit[i], w);
+	}
+	recent->nr = 0;
+}
+
+/* What the first pass did not reach is split here; it alone becomes a leaf again when memory lacks. */
 static int remap_one(const struct diet_unit *u, struct diet_work *w)
 {
 	int err = may_remap(u);
 
 	if (!err)
 		err = diet_split(u, w, true);
-	return err ? err : diet_remap(u, w);
+	if (!err) {
+		err = diet_remap(u, w);
+		if (err)
+			diet_unsplit(u, w);
+	}
+	return err;
 }
 
 static uint64_t count_list(const struct mf_list *list)
@@ -117,16 +146,17 @@ static uint64_t count_list(const struct mf_list *list)
 
 int mf_diet_remap_list(struct mf_map *map, struct mf_list *folios, uint64_t *nr_remapped)
 {
+	struct recent recent = { .nr = 0 };
 	struct diet_work w;
 	uint64_t nr = 0;
 	int err, first = map_permit(map);
 
 	if (nr_remapped)
 		*nr_remapped = 0;
-	if (first || folios->next == folios)
+	if (first || folios->next == folios || !mf_diet_is_on(map))
 		return first;
 	remap_begin(&w, map, count_list(folios));
-	if (split_list(map, folios, &w) > 0) {
+	if (split_list(map, folios, &w, &recent) > 0) {
 		diet_work_flush(&w);
 		mf_quiesce(map);
 	}
@@ -136,6 +166,8 @@ int mf_diet_remap_list(struct mf_map *map, struct mf_list *folios, uint64_t *nr_
 		if (!wants_remap(&u))
 			continue;
 		err = remap_one(&u, &w);
+		if (err == -MF_ENOMEM && w.nr == 0 && nr == 0)
+			unsplit_recent(&w, &recent);
 		if (err == -MF_ENOMEM && w.nr > 0) {
 			diet_work_flush(&w);
 			err = remap_one(&u, &w);

@@ -110,7 +110,7 @@ static int restore_table(const struct diet_unit *u, struct diet_work *w, uint64_
 	mf_pfn_t table;
 	int err;
 
-	if (!u->host && diet_shares_tables(u) && restore_leaf(u, w, index))
+	if (!u->host && !(map->flags & MF_MAP_PRIVATE_TABLES) && restore_leaf(u, w, index))
 		return 0;
 	if (diet_entry(map, va).kind == MF_ENTRY_UNIFORM) {
 		err = take_table(u, &table);
@@ -129,7 +129,7 @@ static int restore_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t 
 	uint64_t per_table = diet_table_slots(u->map);
 	int err = 0;
 
-	if (u->nr_slots <= per_table)
+	if (u->nr_slots < per_table)
 		return restore_slots(u, w, u->diet->nr_kept, u->nr_slots);
 	for (uint64_t index = u->nr_slots; index > 0 && !err; index -= per_table)
 		err = restore_table(u, w, index - per_table, frame);

@@ -96,7 +96,7 @@ MF_API MF_MUST_CHECK int mf_diet_remap(struct mf_map *map, struct mf_folio *foli
 /*
  * The same for folios linked by their `list`, with one wait for readers and two flushes for all: leaves are split first,
  * and frames go back at the end.  When memory runs out in between, what has become free goes back early, and that folio is
- * tried again.  A failure does not stop the others.
+ * tried again.  A failure does not stop the others; the larger leaf of one that fails may stay split.  The switch is read once.
  * Gives: *nr_remapped (NULL: not told), those that are on the diet now and were not; the list as it was.  0, or the error
  * of the first folio that failed.
  */

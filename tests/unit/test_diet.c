@@ -341,4 +341,72 @@ TAP_TEST(what_the_owner_knows_survives_remap_and_restore)
 	}
 }
 
+/* ---- Split against a holder who goes ------------------------------------------------------------------------------ */
+
+static struct mf_machine_ops ops;
+static const struct mf_machine_ops *real;
+static struct world *going_in;
+static struct mf_folio *going;
+
+/* Another holder: puts the folio on its diet and goes, after the split has looked at its word. */
+static bool holder_goes(struct mf_machine *m)
+{
+	struct mf_folio *folio = going;
+
+	going = NULL;
+	if (folio) {
+		TAP_OK(mf_folio_freeze(folio, 2));
+		TAP_EQ(mf_diet_remap(going_in->map, folio), 0);
+		mf_folio_unfreeze(folio, 2);
+		mf_folio_put(going_in->map, folio);
+	}
+	return !real->may_use || real->may_use(m);
+}
+
+TAP_TEST(split_looks_for_a_diet_once_it_is_alone)
+{
+	struct mf_folio *folio;
+	struct world w;
+
+	TAP_REQUIRE(diet_open(&w, &(struct world_config){ .nr_frames = G }, MF_LAYOUT_HVO_5_18));
+	folio = world_alloc(&w, 9);
+	TAP_REQUIRE(folio != NULL);
+	mf_folio_get(folio);
+	real = w.sim->ops;
+	ops = *real;
+	ops.may_use = holder_goes;
+	going_in = &w;
+	going = folio;
+	w.sim->ops = &ops;
+	TAP_EQ(mf_folio_split(w.map, folio, 0), -MF_EBUSY);
+	w.sim->ops = real;
+	TAP_EQ(mf_folio_refcount(folio), 1);
+	TAP_OK(mf_folio_is_on_diet(folio));
+	TAP_OK(world_check(&w));
+	mf_folio_put(w.map, folio);
+	TAP_OK(world_close(&w));
+}
+
+/* A folio of exactly one table gets its larger leaf back, too. */
+TAP_TEST(a_folio_of_one_table_gets_its_leaf_back)
+{
+	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++) {
+		struct mf_map_stats before;
+		struct mf_folio *folio;
+		struct world w;
+
+		TAP_REQUIRE(diet_open(&w, &(struct world_config){ .nr_frames = G }, diet_layouts[i]));
+		folio = diet_folio(&w, 15);
+		TAP_REQUIRE(folio != NULL);
+		before = diet_stats(&w);
+		TAP_EQ(mf_diet_remap(w.map, folio), 0);
+		TAP_EQ(diet_stats(&w).nr_tables, before.nr_tables + 1);
+		TAP_EQ(mf_diet_restore(w.map, folio), 0);
+		TAP_EQ(diet_stats(&w).nr_tables, before.nr_tables);
+		TAP_OK(diet_answers(&w, folio, 15));
+		diet_folio_free(&w, folio);
+		TAP_OK(world_close(&w));
+	}
+}
+
 TAP_MAIN()

@@ -14,6 +14,9 @@
 
 enum { SLOT = 4096, TABLE = 2 << 20, PER_TABLE = 64 };
 
+/* A table, the head's frame, the zone's tail frame. */
+enum { FIRST_NEEDS = 3 };
+
 static struct flush_log record;
 static struct hog hog;
 
@@ -288,6 +291,39 @@ TAP_TEST(a_failure_does_not_stop_the_others)
 	TAP_OK(mf_folio_is_on_diet(diet_list_folio(list.next->next)));
 	TAP_OK(mf_folio_is_on_diet(diet_list_folio(list.prev)));
 	close_list(&w, &list);
+}
+
+/*
+ * All memory can become tables before the first folio goes on its diet; then some become leaves again.  A list goes on its
+ * diet with as little memory as its folios one by one.  R-HVO-38
+ */
+TAP_TEST(a_list_needs_no_more_than_its_folios_one_by_one)
+{
+	for (unsigned left = FIRST_NEEDS; left < 12; left++) {
+		uint64_t nr = 0;
+		struct mf_list list, others;
+		struct world w;
+
+		mf_list_init(&others);
+		TAP_REQUIRE(open_list(&w, MF_LAYOUT_HVO_7_1, MF_MAP_SHARE_TABLES, &others, 512));
+		mf_list_init(&list);
+		/* One under each larger leaf. */
+		for (unsigned i = 0; i < 512; i++) {
+			struct mf_list *node = others.next;
+
+			mf_list_remove(node);
+			mf_list_push_back(i % PER_TABLE == 0 ? &list : &others, node);
+		}
+		TAP_EQ(length(&list), 512 / PER_TABLE);
+		hog_all(&hog, w.sim);
+		hog_put(&hog, left);
+		TAP_EQ(mf_diet_remap_list(w.map, &list, &nr), 0);
+		TAP_EQ(nr, 512 / PER_TABLE);
+		TAP_OK(world_check(&w));
+		hog_end(&hog);
+		diet_list_free(&w, &others);
+		close_list(&w, &list);
+	}
 }
 
 /* ---- Restore ----------------------------------------------------------------------------------------------------- */
