@@ -158,7 +158,8 @@ static __attribute__((noinline, cold)) void panic_not_freeable(const struct mf_m
 	if (mf_word_kind(word) == MF_KIND_FREE || word & MF_FLAG_CACHED)
 		mf_panic("memfold: the folio at pfn %llu is freed twice.", pfn);
 	if (mf_word_kind(word) == MF_KIND_DEVICE)
-		mf_panic("memfold: the reference to the compound at pfn %llu is dropped that is its region's own.", pfn);
+		mf_panic("memfold: the reference to the compound at pfn %llu is dropped that is its region's own.",
+			 pfn);
 	if (mf_word_kind(word) != MF_KIND_USED)
 		mf_panic("memfold: pfn %llu is freed, but it is no folio in use (kind %d).", pfn,
 			 (int)mf_word_kind(word));

@@ -81,8 +81,8 @@ static uint64_t list_length(const struct mf_list *head)
 }
 
 /*
- * Hosts are the frames from the first to the end of a listed block, and each backs something of that block; there are no
- * others.
+ * Hosts are the frames from the first to the end of a listed block, and each backs something of that block; there are
+ * no others.
  */
 static int check_hosted(const struct mf_zone *zone, uint64_t nr_found, struct mf_violation *v)
 {
@@ -91,15 +91,17 @@ static int check_hosted(const struct mf_zone *zone, uint64_t nr_found, struct mf
 
 	for (const struct mf_list *l = zone->hosted.next; l != &zone->hosted; l = l->next) {
 		struct hosted_block b = hosted_block_of(zone, mf_container_of(l, struct mf_page, list));
-		uintptr_t first = (uintptr_t)map_record(map, 0, b.start), last = (uintptr_t)map_record(map, 0, b.end - 1);
+		uintptr_t first = (uintptr_t)map_record(map, 0, b.start);
+		uintptr_t last = (uintptr_t)map_record(map, 0, b.end - 1);
 
 		for (mf_pfn_t pfn = b.host; pfn < b.end; pfn++, nr++) {
 			const struct mf_page *page = map_record(map, 0, pfn);
 
 			if (!diet_word_hosts(mf_page_word(page)) || page->index < first || page->index > last ||
 			    (page->private_data != 0) != (pfn == b.host))
-				return check_fail(v, "M6", pfn, "zone %u: no hosting frame of the block from pfn %llu on",
-						  zone->id, (unsigned long long)b.start);
+				return check_fail(v, "M6", pfn,
+						  "zone %u: no hosting frame of the block from pfn %llu on", zone->id,
+						  (unsigned long long)b.start);
 		}
 	}
 	if (nr != nr_found)

@@ -122,8 +122,8 @@ static bool is_own_map_frame(const struct mf_region *r, uint64_t word, mf_pfn_t 
 }
 
 /*
- * -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: free, but in a cache, in
- * transition, or part of a split block that may yet fold.
+ * -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: free, but in a
+ * cache, in transition, or part of a split block that may yet fold.
  */
 static int take_free(struct offline *o, bool take)
 {

@@ -13,7 +13,8 @@
  * and when that is empty the block *seeds* it: being off the lists and written before it is linked, it can back its
  * own slots and tables.  So unfolding a free block cannot fail for lack of memory (law M4).
  *
- *   a seeding block of tier 2:   [ first child, set aside: .. own 8 | 8 for tier 1 | tables | free -> pool ][ child ][ child ] ...
+ *   a seeding block of tier 2
+ *       [ first child, set aside: .. own 8 | 8 for tier 1 | tables | free -> pool ][ child ][ child ] ...
  */
 #include "core/frames/zone.h"
 
@@ -289,11 +290,11 @@ static void insert_children(struct unfold *u)
 
 static void give_back_block(struct mf_zone *zone, struct mf_page *block)
 {
-	uint64_t word = mf_page_word(block);
+	unsigned tier = mf_word_tier(mf_page_word(block));
 
 	zone_lock(zone);
 	zone_end_change(zone, block);
-	zone_insert(zone, mf_word_tier(word), mf_page_to_pfn(zone->map, block), zone->map->geo.shift[mf_word_tier(word)]);
+	zone_insert(zone, tier, mf_page_to_pfn(zone->map, block), zone->map->geo.shift[tier]);
 	zone_unlock(zone);
 }
 

@@ -340,7 +340,10 @@ void zone_free_folio(struct mf_zone *zone, struct mf_page *page);
 void kept_put(struct mf_zone *zone, struct mf_page *page);
 /* Restores the slots of what is kept and frees it, as far as memory goes; how many. */
 uint64_t kept_restore(struct mf_zone *zone);
-/* Where regions allow it, frees up to nr of the kept folios above this order by letting them host their own slots; how many. */
+/*
+ * Where regions allow it, frees up to nr of the kept folios above this order by letting them host their own slots; how
+ * many.
+ */
 uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr);
 
 /* ---- hosted.c -------------------------------------------------------------------------------------------------- */

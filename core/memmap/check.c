@@ -48,7 +48,8 @@ static int check_word(struct check *c, const struct mf_map *map, const struct ma
 	if (at->word & (MF_FLAG_CHANGING | MF_FLAG_CHOSEN | MF_FLAG_PENDING))
 		return check_fail(c->violation, "M1", at->pfn, "a transition was left unfinished");
 	if (at->word & MF_WORD_ALIASED && !(at->word & MF_FLAG_DIET))
-		return check_fail(c->violation, "M1", at->pfn, "a record is marked as read through aliases, but is on no diet");
+		return check_fail(c->violation, "M1", at->pfn,
+				  "a record is marked as read through aliases, but is on no diet");
 	if (!map_word_is_folio(at->word) && at->page->counts != 0)
 		return check_fail(c->violation, "M1", at->pfn, "kind %d has count %u; only folios may have one",
 				  (int)kind, (unsigned)at->page->counts);
@@ -61,17 +62,29 @@ static int check_word(struct check *c, const struct mf_map *map, const struct ma
 	return 0;
 }
 
+/* Nothing but the word: tails for which one frame stands in are the same bytes.  is_counter: and what that counts. */
+static bool is_bare(const struct mf_page *page, bool is_counter)
+{
+	struct mf_page rest = *page;
+
+	if (is_counter)
+		rest.private_data = 0;
+	return rest.counts == 0 && map_fields_are_clear(&rest);
+}
+
 static int check_tails(struct check *c, struct mf_map *map, const struct map_visit *at)
 {
 	unsigned order = mf_word_order(at->word), shift = map->geo.shift[at->tier];
-	uint64_t nr = at->nr_frames >> shift;
+	uint64_t nr = at->nr_frames >> shift, counter = 0;
 	bool used = map_word_is_folio(at->word);
 
-	/* Slots that are aliases are looked at as such (check_diet.c). */
+	/* Slots that are aliases are looked at as such, and what a tail frame counts, too (check_diet.c). */
 	if (at->word & MF_FLAG_DIET) {
 		const struct mf_diet *diet = mf_layout_diet(map_word_region(map, at->word)->config.layout);
+		uint64_t per_slot = diet_slot_bytes(map) / sizeof(*at->page);
 
-		nr = mf_min(nr, (uint64_t)diet->nr_kept << (map->machine->paging.page_shift - MF_DESCRIPTOR_SHIFT));
+		nr = mf_min(nr, diet->nr_kept * per_slot);
+		counter = diet->is_counted && diet_on_tables(map) ? (diet->nr_kept - 1) * per_slot : 0;
 	}
 	if (order < shift || at->pfn & (at->nr_frames - 1))
 		return check_fail(c->violation, "M1", at->pfn, "order %u does not fit tier %u or this pfn", order,
@@ -80,14 +93,15 @@ static int check_tails(struct check *c, struct mf_map *map, const struct map_vis
 		const struct mf_page *tail = at->page + i;
 		uint64_t word = mf_page_word(tail);
 
-		if (used && (!mf_word_is_tail(word) || ((uintptr_t)tail & word) != (uintptr_t)at->page))
+		if (used && word != map_tail_word(order - shift))
 			return check_fail(c->violation, "M1", at->pfn, "descriptor %llu of the folio leads elsewhere",
 					  (unsigned long long)i);
 		if (!used && word != map_word_as(at->word, MF_KIND_FREE))
 			return check_fail(c->violation, "M1", at->pfn, "descriptor %llu of the free block is not free",
 					  (unsigned long long)i);
-		if (tail->counts != 0)
-			return check_fail(c->violation, "M1", at->pfn, "descriptor %llu, no head, has a count",
+		if (!is_bare(tail, i == counter))
+			return check_fail(c->violation, "M1", at->pfn,
+					  "descriptor %llu is no head, and holds more than its word",
 					  (unsigned long long)i);
 	}
 	return 0;
@@ -242,7 +256,8 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 		return check_split(c, map, at);
 	if ((map_word_is_folio(at->word) || at->word & MF_FLAG_BUDDY) && check_tails(c, map, at))
 		return 1;
-	if (map_word_is_folio(at->word) && at->word & MF_FLAG_DIET && diet_check_unit(map, at->page, &c->diet, c->violation))
+	if (map_word_is_folio(at->word) && at->word & MF_FLAG_DIET &&
+	    diet_check_unit(map, at->page, &c->diet, c->violation))
 		return 1;
 	if (kind == MF_KIND_MAP && check_map_frame(c, map, at))
 		return 1;
@@ -269,7 +284,8 @@ static int check_record(void *ctx, struct mf_map *map, const struct map_visit *a
 struct backed {
 	struct check *c;
 	struct mf_map *map;
-	uint64_t nr_ram; /* frames of slots and tables that lie in no region, each slot counted                   */
+	uint64_t nr_ram;       /* frames of slots and tables that lie in no region, each slot counted             */
+	uint64_t nr_read_only; /* slots that cannot be written                                                 */
 };
 
 bool map_frame_is_described(const struct mf_map *map, mf_pfn_t pfn)
@@ -290,6 +306,13 @@ static uint64_t nr_uniform_ram(const struct mf_map *map, uintptr_t address)
 	return described ? 0 : (uint64_t)1 << map->geo.step;
 }
 
+/* A leaf or a uniform table: one protection for all of its slots. */
+static void count_read_only(struct backed *b, unsigned level, uintptr_t address)
+{
+	if (!mf_pgtable_walk(&b->map->pgtable, address).writable)
+		b->nr_read_only += (uint64_t)1 << (level * b->map->geo.step);
+}
+
 /* A slot below the top is backed only under a split block whose children live on its tier. */
 static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t pfn, bool is_table)
 {
@@ -297,11 +320,15 @@ static int check_backed(void *ctx, unsigned level, uintptr_t address, mf_pfn_t p
 	const struct mf_page *page = (const struct mf_page *)address;
 	unsigned tier = mf_page_tier(b->map, page), above;
 	mf_pfn_t first = mf_page_to_pfn(b->map, page);
+	bool is_uniform = is_table && level == 1 &&
+			  mf_pgtable_entry(&b->map->pgtable, address).kind == MF_ENTRY_UNIFORM;
 
-	if (is_table && level == 1 && mf_pgtable_entry(&b->map->pgtable, address).kind == MF_ENTRY_UNIFORM)
+	if (is_uniform)
 		b->nr_ram += nr_uniform_ram(b->map, address);
 	else if (!map_frame_is_described(b->map, pfn))
 		b->nr_ram += is_table ? 1 : (uint64_t)1 << (level * b->map->geo.step);
+	if (is_uniform || !is_table)
+		count_read_only(b, level, address);
 	if (is_table || tier == b->map->geo.top)
 		return 0;
 	for (above = tier + 1; above <= b->map->geo.top; above++) {
@@ -321,7 +348,7 @@ static const char *const laws[] = { "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M
 
 static int check_tables(struct check *c, struct mf_map *map)
 {
-	struct backed b = { c, map, 0 };
+	struct backed b = { .c = c, .map = map };
 	uint64_t nr_own;
 	char text[128];
 	const char *broken;
@@ -334,6 +361,11 @@ static int check_tables(struct check *c, struct mf_map *map)
 		return check_fail(c->violation, laws[broken[1] - '1'], 0, "%s", broken + 4);
 	if (mf_pgtable_for_each(&map->pgtable, check_backed, &b))
 		return 1;
+	/* Those of folios on a diet were found right one by one. */
+	if (b.nr_read_only != c->diet.nr_read_only)
+		return check_fail(c->violation, "M6", 0,
+				  "%llu map slots cannot be written; folios on a diet account for %llu",
+				  (unsigned long long)b.nr_read_only, (unsigned long long)c->diet.nr_read_only);
 	/* The root, the zero frame and the shared tables are no private entries; an alias has no frame of its own. */
 	nr_own = mf_pgtable_init_frames(&map->machine->paging) + map->nr_tails + map->nr_uniform;
 	b.nr_ram -= c->diet.nr_ram_aliases;

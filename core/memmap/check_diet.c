@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * check_diet.c - laws M1, M6 and M8 where map slots are aliases: kept slots have frames of their own, all others show, read
- * only, the one frame that the layout says, full of tails; and the frames and tables that serve aliases are counted.
+ * check_diet.c - laws M1, M6 and M8 where map slots are aliases: kept slots have frames of their own, all others show,
+ * read only, the one frame that the layout says, full of tails; and the frames and tables that serve aliases are
+ * counted.
  *
  * Reads aliased slots by way of the tables, not of the window: on machines that hold few translations there are many.
  */
@@ -21,7 +22,7 @@ static bool is_full_of_tails(const struct mf_map *map, const void *slot, unsigne
 	uint64_t nr = diet_slot_bytes(map) / sizeof(*page);
 
 	for (uint64_t i = 0; i < nr; i++)
-		if (page[i].word != map_tail_word(order) || page[i].counts != 0)
+		if (page[i].word != map_tail_word(order) || page[i].counts != 0 || !map_fields_are_clear(&page[i]))
 			return false;
 	return true;
 }
@@ -63,19 +64,35 @@ static int check_count(const struct diet_unit *u, mf_pfn_t shown, struct mf_viol
 			  (unsigned long long)first->private_data, (unsigned long long)nr);
 }
 
+/* What the aliased slots of the unit must show, as an address. */
+static const void *expected_slot(const struct diet_unit *u)
+{
+	const struct diet_tails *tails;
+
+	if (u->diet->tails != MF_TAILS_ZONE)
+		return (const void *)diet_slot_address(u, u->diet->nr_kept - 1);
+	tails = tails_of(u->map, u);
+	return tails ? tails->slot : NULL;
+}
+
+/* There are no tables to ask, so the bytes are compared.  Those of the slot shown are checked where it is kept. */
 static int check_host(const struct diet_unit *u, struct mf_violation *violation)
 {
-	mf_pfn_t pfn = mf_page_to_pfn(u->map, u->head);
-	uint64_t kept = u->diet->nr_kept;
+	const void *shown = expected_slot(u);
 
-	for (uint64_t i = kept; i < u->nr_slots && u->diet->tails != MF_TAILS_HEAD; i++)
-		if (!is_full_of_tails(u->map, (const void *)diet_slot_address(u, i), u->order))
-			return check_fail(violation, "M6", pfn, "map slot %llu of a folio on a diet does not show tails",
+	for (uint64_t i = u->diet->nr_kept; i < u->nr_slots; i++) {
+		const void *slot = (const void *)diet_slot_address(u, i);
+
+		if (!shown || __builtin_memcmp(slot, shown, diet_slot_bytes(u->map)) != 0)
+			return check_fail(violation, "M6", mf_page_to_pfn(u->map, u->head),
+					  "map slot %llu of a folio on a diet does not show what its layout says",
 					  (unsigned long long)i);
+	}
 	return 0;
 }
 
-int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals *totals, struct mf_violation *violation)
+int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals *totals,
+		    struct mf_violation *violation)
 {
 	struct diet_unit u = diet_unit(map, head);
 	mf_pfn_t pfn = mf_page_to_pfn(map, head), shown;
@@ -87,11 +104,12 @@ int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals
 	totals->nr_aliases += u.nr_slots - u.diet->nr_kept;
 	if (!diet_on_tables(map))
 		return check_host(&u, violation);
+	totals->nr_read_only += u.nr_slots - u.diet->nr_kept + (u.diet->tails == MF_TAILS_FIRST_TAIL);
 	shown = expected_frame(&u);
 	for (uint64_t i = 0; i < u.nr_slots; i++)
 		if (!slot_is_right(&u, i, shown))
 			return check_fail(violation, "M6", pfn,
-					  "map slot %llu of a folio on a diet is not what its layout says (expected frame 0x%llx)",
+					  "map slot %llu of a folio on a diet is not as in its layout (frame 0x%llx)",
 					  (unsigned long long)i, (unsigned long long)shown);
 	if (!map_frame_is_described(map, shown))
 		totals->nr_ram_aliases += u.nr_slots - u.diet->nr_kept;
@@ -110,8 +128,9 @@ int diet_check_tails(struct mf_map *map, const struct diet_totals *totals, struc
 		nr_tails++;
 		nr_uniform += t->uniform != DIET_NO_FRAME;
 		if (!is_full_of_tails(map, slot, t->order))
-			return check_fail(violation, "M6", 0, "the frame of tails of zone %u, order %u holds something else",
-					  t->zone, t->order);
+			return check_fail(violation, "M6", 0,
+					  "the frame of tails of zone %u, order %u holds something else", t->zone,
+					  t->order);
 	}
 	if (nr_tails != map->nr_tails || nr_uniform != map->nr_uniform)
 		return check_fail(violation, "M8", 0,

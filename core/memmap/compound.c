@@ -15,19 +15,13 @@
  */
 #include "core/memmap/diet.h"
 
-static struct diet_unit unit_at(struct mf_map *map, const struct mf_region *r, uintptr_t va)
+/* The compound that has the slot at va. */
+static struct diet_unit unit_of_slot(struct mf_map *map, const struct mf_region *r, uintptr_t va)
 {
-	uint64_t bytes = (uint64_t)MF_DESCRIPTOR_SIZE << r->config.unit_order;
+	unsigned order = r->config.unit_order;
+	uintptr_t head = mf_round_down(va, (uintptr_t)MF_DESCRIPTOR_SIZE << order);
 
-	return (struct diet_unit){
-		.map = map,
-		.r = r,
-		.diet = mf_layout_diet(r->config.layout),
-		.head = (struct mf_page *)mf_round_down(va, bytes),
-		.order = r->config.unit_order,
-		.start = mf_round_down(va, bytes),
-		.nr_slots = bytes >> map->machine->paging.page_shift,
-	};
+	return diet_unit_at(map, r, (struct mf_page *)head, order);
 }
 
 static uint64_t slot_index(const struct diet_unit *u, uintptr_t va)
@@ -76,11 +70,8 @@ static uint64_t *slots_that_show(struct mf_map *map, mf_pfn_t tails)
 
 static mf_pfn_t frame_of_slot(const struct diet_unit *u, uint64_t index)
 {
-	struct mf_translation t;
+	struct mf_translation t = diet_walk(u->map, diet_slot_address(u, index));
 
-	table_lock(u->map);
-	t = mf_pgtable_walk(&u->map->pgtable, diet_slot_address(u, index));
-	table_unlock(u->map);
 	return t.background ? DIET_NO_FRAME : t.pfn;
 }
 
@@ -113,7 +104,7 @@ static mf_pfn_t find_uniform(const struct diet_unit *u)
 
 /* ---- Populate: what a piece of one compound needs -------------------------------------------------------------- */
 
-struct supplies {
+struct piece_frames {
 	mf_pfn_t head, tails, uniform; /* DIET_NO_FRAME: not needed                                              */
 };
 
@@ -151,35 +142,36 @@ static int make_tails(const struct diet_unit *u, mf_pfn_t *tails)
 	return err;
 }
 
-static void unsupply(const struct diet_unit *u, const struct supplies *s)
+static void put_frames(const struct diet_unit *u, const struct piece_frames *f)
 {
-	if (s->head != DIET_NO_FRAME)
-		ram_put(u->map, u->r->config.node, 0, s->head);
-	if (s->tails != DIET_NO_FRAME && *slots_that_show(u->map, s->tails) == 0)
-		ram_put(u->map, u->r->config.node, 0, s->tails);
+	if (f->head != DIET_NO_FRAME)
+		ram_put(u->map, u->r->config.node, 0, f->head);
+	if (f->tails != DIET_NO_FRAME && *slots_that_show(u->map, f->tails) == 0)
+		ram_put(u->map, u->r->config.node, 0, f->tails);
 }
 
-static int supply(const struct diet_unit *u, uint64_t index, uint64_t end, struct supplies *s, struct mf_bag *tables)
+static int get_frames(const struct diet_unit *u, uint64_t index, uint64_t end, struct piece_frames *f,
+		      struct mf_bag *tables)
 {
 	struct mf_map *map = u->map;
 	unsigned node = u->r->config.node;
 	int err = ram_fill(map, node, tables, nr_tables(u, index, end));
 
-	*s = (struct supplies){ DIET_NO_FRAME, DIET_NO_FRAME, DIET_NO_FRAME };
+	*f = (struct piece_frames){ DIET_NO_FRAME, DIET_NO_FRAME, DIET_NO_FRAME };
 	if (!err && index == 0)
-		err = ram_get(map, node, 0, &s->head);
+		err = ram_get(map, node, 0, &f->head);
 	if (!err && end > 1) {
-		s->tails = find_tails(u, index, end);
-		if (s->tails == DIET_NO_FRAME)
-			err = make_tails(u, &s->tails);
+		f->tails = find_tails(u, index, end);
+		if (f->tails == DIET_NO_FRAME)
+			err = make_tails(u, &f->tails);
 	}
 	if (!err && has_whole_table(u, index, end)) {
-		s->uniform = find_uniform(u);
-		if (s->uniform == DIET_NO_FRAME)
-			err = diet_uniform_make(map, node, s->tails, &s->uniform);
+		f->uniform = find_uniform(u);
+		if (f->uniform == DIET_NO_FRAME)
+			err = diet_uniform_make(map, node, f->tails, &f->uniform);
 	}
 	if (err)
-		unsupply(u, s);
+		put_frames(u, f);
 	return err;
 }
 
@@ -225,24 +217,24 @@ static struct mf_entry exchange(const struct diet_unit *u, uint64_t index, enum 
 	return old;
 }
 
-static void back(const struct diet_unit *u, uint64_t index, uint64_t end, const struct supplies *s,
+static void back(const struct diet_unit *u, uint64_t index, uint64_t end, const struct piece_frames *f,
 		 struct mf_bag *tables)
 {
 	if (index == 0) {
-		void *head = mf_machine_frame(u->map->machine, s->head);
+		void *head = mf_machine_frame(u->map->machine, f->head);
 
 		__builtin_memset(head, 0, diet_slot_bytes(u->map));
-		show_frame(u, index++, 1, s->head, MF_PROT_WRITE, tables);
+		show_frame(u, index++, 1, f->head, MF_PROT_WRITE, tables);
 	}
 	if (index < end)
-		*slots_that_show(u->map, s->tails) += end - index;
+		*slots_that_show(u->map, f->tails) += end - index;
 	while (index < end) {
 		uint64_t nr = slots_in_table(u, index, end);
 
 		if (is_whole_table(u, index, nr))
-			exchange(u, index, MF_ENTRY_UNIFORM, s->uniform, tables);
+			exchange(u, index, MF_ENTRY_UNIFORM, f->uniform, tables);
 		else
-			show_frame(u, index, nr, s->tails, MF_PROT_READ, tables);
+			show_frame(u, index, nr, f->tails, MF_PROT_READ, tables);
 		index += nr;
 	}
 }
@@ -280,14 +272,14 @@ static int fill_gap(struct mf_map *map, const struct mf_region *r, const struct 
 	int err = 0;
 
 	while (va < gap->end && !err) {
-		struct diet_unit u = unit_at(map, r, va);
+		struct diet_unit u = unit_of_slot(map, r, va);
 		uintptr_t end = mf_min(gap->end, diet_slot_address(&u, u.nr_slots));
-		struct supplies s;
+		struct piece_frames frames;
 
-		err = supply(&u, slot_index(&u, va), slot_index(&u, end), &s, tables);
+		err = get_frames(&u, slot_index(&u, va), slot_index(&u, end), &frames, tables);
 		if (err)
 			break;
-		back(&u, slot_index(&u, va), slot_index(&u, end), &s, tables);
+		back(&u, slot_index(&u, va), slot_index(&u, end), &frames, tables);
 		va = end;
 	}
 	if (err)
@@ -437,7 +429,7 @@ void compound_depopulate(struct mf_map *map, const struct mf_region *r, uintptr_
 	}
 	diet_work_begin(&w, map, (end - start) / unit_bytes + 1);
 	while (start < end) {
-		struct diet_unit u = unit_at(map, r, start);
+		struct diet_unit u = unit_of_slot(map, r, start);
 		uintptr_t to = mf_min(end, diet_slot_address(&u, u.nr_slots));
 
 		depopulate_unit(&u, &w, slot_index(&u, start), slot_index(&u, to));

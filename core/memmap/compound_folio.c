@@ -10,6 +10,13 @@
 
 /* ---- The host's memory ----------------------------------------------------------------------------------------- */
 
+/* Readers may look already; the rest of each descriptor is zero since the memory was shared. */
+static void write_tails_host(struct mf_map *map, struct mf_page *page, unsigned order)
+{
+	for (uint64_t i = 0; i < diet_slot_bytes(map) / MF_DESCRIPTOR_SIZE; i++)
+		map_set_word(&page[i], map_tail_word(order));
+}
+
 static int populate_one_host(struct mf_map *map, unsigned order, uintptr_t start, uint64_t bytes)
 {
 	struct mf_machine *m = map->machine;
@@ -18,7 +25,7 @@ static int populate_one_host(struct mf_map *map, unsigned order, uintptr_t start
 
 	if (err)
 		return err;
-	diet_write_tails(map, (void *)(start + slot), order);
+	write_tails_host(map, (struct mf_page *)(start + slot), order);
 	err = m->ops->host_alias(m, (void *)(start + 2 * slot), bytes - 2 * slot, (const void *)(start + slot));
 	if (err)
 		m->ops->host_discard(m, (void *)start, bytes);

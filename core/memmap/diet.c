@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * diet.c - the classic diets as parameters: what a layout keeps and saves, the slots of one unit, the switch of the map.
+ * diet.c - the classic diets as parameters: what a layout keeps and saves, the slots of one unit, the map's switch.
  */
 #include "core/memmap/diet.h"
 
@@ -34,12 +34,8 @@ uint64_t mf_diet_saves(enum mf_layout layout, unsigned page_shift, unsigned desc
 
 /* ---- Units ----------------------------------------------------------------------------------------------------- */
 
-struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head)
+struct diet_unit diet_unit_at(struct mf_map *map, const struct mf_region *r, struct mf_page *head, unsigned order)
 {
-	uint64_t word = mf_page_word(head);
-	const struct mf_region *r = map_word_region(map, word);
-	unsigned order = mf_word_order(word);
-
 	return (struct diet_unit){
 		.map = map,
 		.r = r,
@@ -49,6 +45,13 @@ struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head)
 		.start = (uintptr_t)head,
 		.nr_slots = (uint64_t)MF_DESCRIPTOR_SIZE << order >> map->machine->paging.page_shift,
 	};
+}
+
+struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head)
+{
+	uint64_t word = mf_page_word(head);
+
+	return diet_unit_at(map, map_word_region(map, word), head, mf_word_order(word));
 }
 
 /* Slots of a partial block are of RAM whatever the source: another region may need them when this one is gone. */
@@ -69,7 +72,7 @@ bool diet_unit_saves(const struct diet_unit *u)
 void diet_write_tails(struct mf_map *map, void *slot, unsigned order)
 {
 	const struct mf_page tail = { .word = map_tail_word(order) };
-	struct mf_page *page = slot, *end = page + ((uint64_t)1 << (map->machine->paging.page_shift - MF_DESCRIPTOR_SHIFT));
+	struct mf_page *page = slot, *end = page + diet_slot_bytes(map) / sizeof(*page);
 
 	for (; page < end; page += 4) {
 		page[0] = tail;
@@ -79,7 +82,7 @@ void diet_write_tails(struct mf_map *map, void *slot, unsigned order)
 	}
 }
 
-/* The counts of a frozen head are 0.  They are not read: a taker that was overtaken may be about to write what is there. */
+/* The counts of a frozen head are 0.  They are not read: a taker that was overtaken may be about to write them. */
 void diet_copy_kept(const struct diet_unit *u, void *to, uint64_t nr_slots)
 {
 	const size_t rest = offsetof(struct mf_page, counts) + sizeof(u->head->counts);

@@ -14,10 +14,10 @@
  *   compound_folio.c  ... its records
  *   check_diet.c  what mf_map_check() finds of it
  *
- * The contents of all descriptors are the same before, during and after; only which frames they lie in changes.  A unit is
- * frozen by its owner meanwhile, so its descriptors are read and never written.  Order, always: quiesce, copy, switch the
- * entries, flush, release (law M5).  Quiesce, because a reader may have loaded a count in a descriptor that was a head
- * before the folio was made, and be about to compare-and-swap on a slot that turns read-only.
+ * The contents of all descriptors are the same before, during and after; only which frames they lie in changes.  A unit
+ * is frozen by its owner meanwhile, so its descriptors are read and never written.  Order, always: quiesce, copy,
+ * switch the entries, flush, release (law M5).  Quiesce, because a reader may have loaded a count in a descriptor that
+ * was a head before the folio was made, and be about to compare-and-swap on a slot that turns read-only.
  */
 #ifndef MEMFOLD_CORE_MEMMAP_DIET_H
 #define MEMFOLD_CORE_MEMMAP_DIET_H
@@ -30,8 +30,10 @@
 
 #define DIET_NO_FRAME (~(mf_pfn_t)0)
 
-/* What stands behind the aliased slots of all units of one order in a zone (MF_TAILS_ZONE).  Lives until the last region of
- * such a layout leaves the zone. */
+/*
+ * What stands behind the aliased slots of all units of one order in a zone (MF_TAILS_ZONE).  Lives until the last
+ * region of such a layout leaves the zone.
+ */
 struct diet_tails {
 	struct diet_tails *next;
 	unsigned zone, order, node;
@@ -50,13 +52,15 @@ struct diet_unit {
 	uintptr_t start;   /* the first slot; all are aligned to their own size                                  */
 	uint64_t nr_slots;
 	/*
-	 * Restore only: where not NULL, frames come from the altmap, or from the end of the unit itself: those from *host on are
-	 * given away.
+	 * Restore only: where not NULL, frames come from the altmap, or from the end of the unit itself: those from
+	 * *host on are given away.
 	 */
 	mf_pfn_t *host;
 };
 
+/* By its head's word; and of this order before the head says so. */
 struct diet_unit diet_unit(struct mf_map *map, struct mf_page *head);
+struct diet_unit diet_unit_at(struct mf_map *map, const struct mf_region *r, struct mf_page *head, unsigned order);
 
 /* Does its layout save slots of it, by remap? */
 bool diet_unit_saves(const struct diet_unit *u);
@@ -104,7 +108,8 @@ void diet_write_tails(struct mf_map *map, void *slot, unsigned order);
 
 /*
  * The tails of a zone and order, made when there are none, with a uniform table where units of that order share one.
- * -MF_ENOMEM, nothing changed.  drop: those of a zone that no region needs any more; nothing leads there, and that is flushed.
+ * -MF_ENOMEM, nothing changed.  drop: those of a zone that no region needs any more; nothing leads there, and that is
+ * flushed.
  */
 MF_MUST_CHECK int diet_tails_get(const struct diet_unit *u, struct diet_tails **tails);
 void diet_tails_drop(struct mf_map *map, unsigned zone);
@@ -116,8 +121,8 @@ void diet_uniform_end(struct mf_map *map, unsigned node, mf_pfn_t table);
 /* ---- diet.c again: frames -------------------------------------------------------------------------------------- */
 
 /*
- * Slots of the region come from RAM or its altmap, singly or (RAM) as 2^b for a larger leaf; -MF_ENOMEM.  What the region
- * held itself goes back to its altmap, or (source self) becomes free memory.
+ * Slots of the region come from RAM or its altmap, singly or (RAM) as 2^b for a larger leaf; -MF_ENOMEM.  What the
+ * region held itself goes back to its altmap, or (source self) becomes free memory.
  */
 MF_MUST_CHECK int diet_frame_get(struct mf_map *map, const struct mf_region *r, unsigned order, mf_pfn_t *pfn);
 void diet_frame_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
@@ -127,8 +132,8 @@ void diet_block_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
 /* ---- work.c ---------------------------------------------------------------------------------------------------- */
 
 /*
- * What was switched away and waits for a flush: frames, tables, and the addresses that led to them.  Flushes and releases by
- * itself when it is full.
+ * What was switched away and waits for a flush: frames, tables, and the addresses that led to them.  Flushes and
+ * releases by itself when it is full.
  */
 enum diet_waste {
 	DIET_FRAMES,  /* single ones in a row                                                                 */
@@ -166,7 +171,11 @@ void diet_work_changed(struct diet_work *w, uintptr_t va, uint64_t bytes, enum m
 /* What they led to.  Needs: diet_work_changed() before. */
 void diet_work_add(struct diet_work *w, const struct mf_region *r, mf_pfn_t pfn, uint32_t nr, enum diet_waste what);
 
-/* Under table_lock: the entry of level 1 for va; another in its place, under tables that stand; protection of one slot. */
+/*
+ * Under table_lock: what va leads to; the entry of level 1 for it; another in its place, under tables that stand;
+ * protection of one slot.
+ */
+struct mf_translation diet_walk(struct mf_map *map, uintptr_t va);
 struct mf_entry diet_entry(struct mf_map *map, uintptr_t va);
 struct mf_entry diet_exchange(struct mf_map *map, uintptr_t va, enum mf_entry_kind kind, mf_pfn_t pfn);
 void diet_protect(const struct diet_unit *u, struct diet_work *w, uint64_t index, enum mf_prot prot);
@@ -174,18 +183,18 @@ void diet_protect(const struct diet_unit *u, struct diet_work *w, uint64_t index
 /* ---- remap.c --------------------------------------------------------------------------------------------------- */
 
 /*
- * A leaf of level 1 that holds slots to be switched singly becomes a table; `flush` it at once, or leave it to the work.
- * -MF_ENOMEM, nothing changed.
+ * A leaf of level 1 that holds slots to be switched singly becomes a table; `flush` it at once, or leave it to the
+ * work.  -MF_ENOMEM, nothing changed.
  */
 MF_MUST_CHECK int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush);
 /* Right after a diet_split() that split: a leaf again, where nobody else can have seen the table. */
 void diet_unsplit(const struct diet_unit *u, struct diet_work *w);
 /*
- * The unit goes on its diet.  Needs: frozen, quiesced, diet_split().  -MF_ENOMEM: nothing changed but leaves split.  Marks the
- * head.
+ * The unit goes on its diet.  Needs: frozen, quiesced, diet_split().  -MF_ENOMEM: nothing changed but leaves split.
+ * Marks the head.
  */
 MF_MUST_CHECK int diet_remap(const struct diet_unit *u, struct diet_work *w);
-/* Every slot that is not kept shows `frame`, whole tables of them through `uniform` if there is one; whatever they were. */
+/* Slots that are not kept, whatever they were, show `frame`, whole tables of them through `uniform` if there is one. */
 void diet_alias_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t frame, mf_pfn_t uniform);
 
 /* ---- restore.c ------------------------------------------------------------------------------------------------- */
@@ -205,7 +214,8 @@ static inline bool diet_slot_is_alias(const struct diet_unit *u, uint64_t index)
 /* Is this the record of a frame that backs a slot, or is a table, of the block that it is the end of? */
 static inline bool diet_word_hosts(uint64_t word)
 {
-	return (word & (MF_WORD_KIND_MASK | MF_FLAG_DIET)) == ((uint64_t)MF_KIND_MAP << MF_WORD_KIND_SHIFT | MF_FLAG_DIET);
+	return (word & (MF_WORD_KIND_MASK | MF_FLAG_DIET)) ==
+	       ((uint64_t)MF_KIND_MAP << MF_WORD_KIND_SHIFT | MF_FLAG_DIET);
 }
 
 bool diet_frame_hosts(const struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
@@ -215,8 +225,8 @@ bool diet_unit_is_hosted(const struct diet_unit *u);
 
 /*
  * Freed folios, kept, frozen and linked by their `list`, go off their diet without memory from anywhere: the frames at
- * the end of each become map frames, with records that say so (MF_FLAG_DIET).  Gives: in the head's `index` the first of
- * them; the rest of the folio as it was, to be freed as [head, index).  Cannot fail.  TABLES only.
+ * the end of each become map frames, with records that say so (MF_FLAG_DIET).  Gives: in the head's `index` the first
+ * of them; the rest of the folio as it was, to be freed as [head, index).  Cannot fail.  TABLES only.
  */
 void diet_host_list(struct mf_map *map, struct mf_list *folios);
 
@@ -234,11 +244,14 @@ static inline mf_pfn_t diet_table_frames(const struct mf_map *map)
 	return diet_table_bytes(map) >> MF_DESCRIPTOR_SHIFT;
 }
 
-/* Could the descriptors of the region's frames from pfn on, so many and aligned, stand behind one leaf, and do not?  TABLES. */
+/*
+ * Could the descriptors of the region's frames from pfn on, so many and aligned, stand behind one leaf, and do not?
+ * TABLES only.
+ */
 bool merge_is_due(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
 /*
- * They do from now on.  Needs: due, and all of the frames, of this region, isolated.  As it was: -MF_ENOMEM, no block of
- * frames; -MF_EINVAL, the map lies in the region itself, not all of it or not in a row.
+ * They do from now on.  Needs: due, and all of the frames, of this region, isolated.  As it was: -MF_ENOMEM, no block
+ * of frames; -MF_EINVAL, the map lies in the region itself, not all of it or not in a row.
  */
 MF_MUST_CHECK int merge_leaf(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
 
@@ -246,21 +259,23 @@ MF_MUST_CHECK int merge_leaf(struct mf_map *map, const struct mf_region *r, mf_p
 
 /* What the folios on a diet amount to. */
 struct diet_totals {
+	uint64_t nr_read_only;   /* slots that they show read-only; nobody else does (TABLES)                      */
 	uint64_t nr_aliases;
 	uint64_t nr_ram_aliases; /* of them: those that show a frame outside every region                          */
 	uint64_t nr_uniform;     /* uniform tables of single folios                                              */
 };
 
-int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals *totals, struct mf_violation *violation);
+int diet_check_unit(struct mf_map *map, struct mf_page *head, struct diet_totals *totals,
+		    struct mf_violation *violation);
 int diet_check_tails(struct mf_map *map, const struct diet_totals *totals, struct mf_violation *violation);
 
 /* ---- compound.c ------------------------------------------------------------------------------------------------ */
 
 /*
  * Populates, and depopulates, the slots [start, end) of compounds of the region's unit order: any piece, in any order
- * [R-DAX-57]; HOST: whole compounds.  A slot that is backed already is left as it is.  -MF_ENOMEM: what this call backed is
- * unbacked again.  Where tables are shared, one whose slots one call backs as a whole is unbacked as a whole (panics
- * otherwise).  The first descriptor of a tail frame counts, in private_data, the slots that show it [R-DAX-15].
+ * [R-DAX-57]; HOST: whole compounds.  A slot that is backed already is left as it is.  -MF_ENOMEM: what this call
+ * backed is unbacked again.  Where tables are shared, one whose slots one call backs as a whole is unbacked as a whole
+ * (panics otherwise).  The first descriptor of a tail frame counts, in private_data, the slots that show it [R-DAX-15].
  * Needs: region_lock; depopulate: nobody looks there.
  */
 MF_MUST_CHECK int compound_populate(struct mf_map *map, const struct mf_region *r, uintptr_t start, uintptr_t end);

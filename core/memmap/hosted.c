@@ -20,22 +20,29 @@ bool diet_frame_hosts(const struct mf_map *map, const struct mf_region *r, mf_pf
 	       diet_word_hosts(mf_page_word(map_record(map, 0, pfn)));
 }
 
+/* The private table of level 0 that serves va, or DIET_NO_FRAME. */
+static mf_pfn_t table_at(struct mf_map *map, uintptr_t va)
+{
+	mf_pfn_t pfn = DIET_NO_FRAME;
+
+	table_lock(map);
+	(void)mf_pgtable_table(&map->pgtable, va, 0, &pfn);
+	table_unlock(map);
+	return pfn;
+}
+
 /*
- * A smaller folio in such a block: its last slot, and the table of that, are none that the block has kept, since it keeps as
- * many itself.
+ * A smaller folio in such a block: its last slot, and the table of that, are none that the block has kept, since it
+ * keeps as many itself.
  */
 bool diet_unit_is_hosted(const struct diet_unit *u)
 {
 	uintptr_t va = diet_slot_address(u, u->nr_slots - 1);
-	mf_pfn_t slot, table = DIET_NO_FRAME;
 
 	if (!(u->r->config.flags & MF_REGION_RESTORE_FROM_SELF) || !diet_on_tables(u->map))
 		return false;
-	table_lock(u->map);
-	slot = mf_pgtable_walk(&u->map->pgtable, va).pfn;
-	(void)mf_pgtable_table(&u->map->pgtable, va, 0, &table);
-	table_unlock(u->map);
-	return diet_frame_hosts(u->map, u->r, slot) || diet_frame_hosts(u->map, u->r, table);
+	return diet_frame_hosts(u->map, u->r, diet_walk(u->map, va).pfn) ||
+	       diet_frame_hosts(u->map, u->r, table_at(u->map, va));
 }
 
 /* ---- A folio becomes its own host ------------------------------------------------------------------------------ */
@@ -52,22 +59,20 @@ static void mark_host(const struct diet_unit *u, mf_pfn_t pfn, uint64_t backs, u
 /* What the tables say now, said by the records of the frames [host, end). */
 static void mark_hosts(const struct diet_unit *u, mf_pfn_t host, mf_pfn_t end)
 {
-	const struct mf_pgtable *pt = &u->map->pgtable;
-
 	if (host < end)
 		map_record(u->map, 0, host)->private_data = u->order;
 	for (uint64_t i = u->diet->nr_kept; i < u->nr_slots; i++) {
 		uintptr_t va = diet_slot_address(u, i);
-		mf_pfn_t pfn = mf_pgtable_walk(pt, va).pfn;
+		mf_pfn_t pfn = diet_walk(u->map, va).pfn;
 
 		if (pfn >= host && pfn < end)
 			mark_host(u, pfn, map_backs_slot(0), va);
 	}
 	for (uint64_t i = diet_table_slots(u->map); i < u->nr_slots; i += diet_table_slots(u->map)) {
 		uintptr_t va = diet_slot_address(u, i);
-		mf_pfn_t pfn;
+		mf_pfn_t pfn = table_at(u->map, va);
 
-		if (mf_pgtable_table(pt, va, 0, &pfn) && pfn >= host && pfn < end)
+		if (pfn >= host && pfn < end)
 			mark_host(u, pfn, map_backs_table(0), va);
 	}
 }

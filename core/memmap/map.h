@@ -209,6 +209,14 @@ static inline void map_clear_fields(struct mf_page *page)
 	__builtin_memset(from, 0, sizeof(*page) - offsetof(struct mf_page, mapcount));
 }
 
+static inline bool map_fields_are_clear(const struct mf_page *page)
+{
+	static const struct mf_page clear;
+	const size_t from = offsetof(struct mf_page, mapcount);
+
+	return __builtin_memcmp((const char *)page + from, (const char *)&clear + from, sizeof(clear) - from) == 0;
+}
+
 /* What a map frame backs, in the mapping field of its record: a slot of a tier, or a table of a level. */
 static inline uint64_t map_backs_slot(unsigned tier)
 {
@@ -349,8 +357,8 @@ void window_flush_children(struct mf_map *map, const struct children *c, enum mf
  * ensure backs every slot that touches [start, end), zeroed, keeping those that are backed already; -MF_ENOMEM leaves
  * new ones in place for window_trim().  `leaves`: larger leaves for aligned pieces that lie inside, where frames for
  * them can be had. trim: [start, end) holds no record that counts any more; unbacks every slot inside, and a slot
- * that reaches beyond if nothing but zeros is left in it.  Flushes before it returns frames.  `own`: a region that goes, whose
- * own frames go back to nobody; NULL: all are RAM.
+ * that reaches beyond if nothing but zeros is left in it.  Flushes before it returns frames.  `own`: a region that
+ * goes, whose own frames go back to nobody; NULL: all are RAM.
  */
 struct window_ensure {
 	uintptr_t start, end;

@@ -3,9 +3,9 @@
  * plan_linux.c - what the diets of Linux cost: HugeTLB Vmemmap Optimization by era, and device DAX.
  *
  * Owns no state.  What a unit on the diet saves is what the engine's parameters say (diet.h); known here is only what
- * is planned and no layout.  The array of descriptors is one run of map slots.  A unit on the diet keeps its first slots
- * and maps the others to frames that are counted already, each by a leaf of level 0.  What is on no diet is populated by
- * leaves of level 1 where one fits; only device DAX with its map in RAM never is (docs/decisions/0010).
+ * is planned and no layout.  The array of descriptors is one run of map slots.  A unit on the diet keeps its first
+ * slots and maps the others to frames that are counted already, each by a leaf of level 0.  What is on no diet is
+ * populated by leaves of level 1 where one fits; only device DAX with its map in RAM never is (docs/decisions/0010).
  */
 #include "plan_count.h"
 

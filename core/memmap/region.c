@@ -88,8 +88,10 @@ static bool is_compound(const struct mf_region *r)
 
 static bool is_populated_dieted(const struct mf_map *map, const struct mf_region *r)
 {
+	unsigned page_shift = map->machine->paging.page_shift, order = r->config.unit_order;
+
 	return is_compound(r) && r->source != MF_SOURCE_ALTMAP &&
-	       mf_diet_saves(r->config.layout, map->machine->paging.page_shift, MF_DESCRIPTOR_SIZE, r->config.unit_order) > 0;
+	       mf_diet_saves(r->config.layout, page_shift, MF_DESCRIPTOR_SIZE, order) > 0;
 }
 
 static bool has_flat_reserve(const struct mf_region *r)
@@ -230,7 +232,7 @@ static int mark_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_p
 	uintptr_t va = (uintptr_t)map_record(map, 0, start), last = (uintptr_t)map_record(map, 0, end - 1);
 
 	for (; tier > 0 && va <= last; va += (uintptr_t)1 << map->machine->paging.page_shift) {
-		mf_pfn_t pfn = mf_pgtable_walk(&map->pgtable, va).pfn;
+		mf_pfn_t pfn = diet_walk(map, va).pfn;
 		struct mf_page *page = map_record(map, 0, pfn);
 
 		page->mapping = map_backs_slot(0);
@@ -348,7 +350,8 @@ static bool units_are_right(const struct mf_map *map, const struct mf_region_con
 static int config_check(const struct mf_map *map, const struct mf_region_config *c)
 {
 	if (c->start_pfn >= c->end_pfn || c->node >= MF_NODES_MAX || (unsigned)c->layout >= MF_NR_LAYOUTS ||
-	    (unsigned)c->source >= MF_NR_SOURCES || c->flags & ~(unsigned)MF_REGION_FLAGS_ALL || c->top > map->geo.top ||
+	    (unsigned)c->source >= MF_NR_SOURCES || c->flags & ~(unsigned)MF_REGION_FLAGS_ALL ||
+	    c->top > map->geo.top ||
 	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP) || !units_are_right(map, c))
 		return -MF_EINVAL;
 	if (c->end_pfn > map->geo.span)

@@ -2,10 +2,10 @@
 /*
  * remap.c - one folio goes on its diet.
  *
- *   split the leaf    (quiesce)    take what is lacking    mark    copy the head's slot    switch entries    (flush, release)
+ *   split the leaf   (quiesce)   take what is lacking   mark   copy the head's slot   switch entries   (flush, release)
  *
- * Everything that can be lacking is taken before the first entry is switched.  A table whose 2^b slots all belong to the
- * folio, and show one frame, is replaced as a whole by a uniform table.
+ * Everything that can be lacking is taken before the first entry is switched.  A table whose 2^b slots all belong to
+ * the folio, and show one frame, is replaced as a whole by a uniform table.
  */
 #include "core/memmap/diet.h"
 
@@ -31,7 +31,10 @@ int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush)
 	table_lock(map);
 	err = mf_pgtable_split(&map->pgtable, u->start, 1, &tables);
 	table_unlock(map);
-	ram_empty(map, u->r->config.node, &tables); /* another thread was faster: no failure */
+	ram_empty(map, u->r->config.node, &tables);
+	/* -MF_ENOENT: another thread was faster, which is no failure. */
+	MF_PANIC_IF(err != 0 && err != -MF_ENOENT, "memfold: the leaf of map slots at 0x%llx cannot be split: %s.",
+		    (unsigned long long)u->start, mf_strerror(err));
 	w->has_split = err == 0;
 	if (!err && flush)
 		window_flush(map, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
@@ -85,7 +88,8 @@ static void alias_slots(const struct diet_unit *u, struct diet_work *w, uint64_t
 }
 
 /* A whole table of aliases: the uniform one. */
-static void alias_table(const struct diet_unit *u, struct diet_work *w, uint64_t index, mf_pfn_t frame, mf_pfn_t uniform)
+static void alias_table(const struct diet_unit *u, struct diet_work *w, uint64_t index, mf_pfn_t frame,
+			mf_pfn_t uniform)
 {
 	struct mf_map *map = u->map;
 	uintptr_t va = diet_slot_address(u, index);
@@ -117,12 +121,7 @@ void diet_alias_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t fra
 /* The frame behind the last slot that is kept: what aliases show, but under MF_TAILS_ZONE. */
 static mf_pfn_t last_kept_frame(const struct diet_unit *u)
 {
-	struct mf_translation t;
-
-	table_lock(u->map);
-	t = mf_pgtable_walk(&u->map->pgtable, diet_slot_address(u, u->diet->nr_kept - 1));
-	table_unlock(u->map);
-	return t.pfn;
+	return diet_walk(u->map, diet_slot_address(u, u->diet->nr_kept - 1)).pfn;
 }
 
 /* What a unit needs before its first entry is switched. */

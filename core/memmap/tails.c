@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tails.c - what stands behind aliases and belongs to no folio: the frames that serve the tails of a whole zone, and uniform
- * tables.
+ * tails.c - what stands behind aliases and belongs to no folio: the frames that serve the tails of a whole zone, and
+ * uniform tables.
  *
- * Owns map->tails: one entry for each zone and order that needs it, under map->tails_lock, a leaf that is held for a few
- * instructions.  Who loses a race to make one gives its own back [R-HVO-17].
+ * Owns map->tails: one entry for each zone and order that needs it, under map->tails_lock, a leaf that is held for a
+ * few instructions.  Who loses a race to make one gives its own back [R-HVO-17].
  */
 #include "core/memmap/diet.h"
 
@@ -109,7 +109,11 @@ static int tails_make(const struct diet_unit *u, struct diet_tails **tails)
 	if (!t)
 		return -MF_ENOMEM;
 	*t = (struct diet_tails){
-		.zone = u->r->zone, .order = u->order, .node = u->r->config.node, .frame = DIET_NO_FRAME, .uniform = DIET_NO_FRAME
+		.zone = u->r->zone,
+		.order = u->order,
+		.node = u->r->config.node,
+		.frame = DIET_NO_FRAME,
+		.uniform = DIET_NO_FRAME,
 	};
 	err = tails_back(u, t);
 	if (err) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * work.c - what a diet has switched away and may not reuse yet: frames and tables that wait for one flush, and single steps
- * on the entries that led to them.
+ * work.c - what a diet has switched away and may not reuse yet: frames and tables that wait for one flush, and single
+ * steps on the entries that led to them.
  */
 #include "core/memmap/diet.h"
 
@@ -96,6 +96,16 @@ struct mf_entry diet_entry(struct mf_map *map, uintptr_t va)
 	return entry;
 }
 
+struct mf_translation diet_walk(struct mf_map *map, uintptr_t va)
+{
+	struct mf_translation t;
+
+	table_lock(map);
+	t = mf_pgtable_walk(&map->pgtable, va);
+	table_unlock(map);
+	return t;
+}
+
 /* The tables above stand, so none is needed and none becomes uniform. */
 struct mf_entry diet_exchange(struct mf_map *map, uintptr_t va, enum mf_entry_kind kind, mf_pfn_t pfn)
 {
@@ -106,7 +116,8 @@ struct mf_entry diet_exchange(struct mf_map *map, uintptr_t va, enum mf_entry_ki
 	table_lock(map);
 	err = mf_pgtable_exchange(&map->pgtable, va, &entry, &none, &old);
 	table_unlock(map);
-	MF_PANIC_IF(err != 0 || none.nr != 0, "memfold: the table of a dieted folio's slots at 0x%llx has no table above it.",
+	MF_PANIC_IF(err != 0 || none.nr != 0,
+		    "memfold: the table of a dieted folio's slots at 0x%llx has no table above it.",
 		    (unsigned long long)va);
 	return old;
 }

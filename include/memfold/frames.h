@@ -31,14 +31,15 @@ MF_API int mf_map_destroy(struct mf_map *map);
 
 enum mf_alloc_flags {
 	MF_ALLOC_WAIT = 0,
-	MF_ALLOC_NOWAIT = 1,    /* never unfolds, folds, flushes or waits: from the lists and the zone's stock          */
-	MF_ALLOC_THIS_NODE = 2, /* this node (not MF_ANY_NODE) or none; else other nodes follow in ascending distance of number       */
+	MF_ALLOC_NOWAIT = 1,    /* never unfolds, folds, flushes or waits: from the lists and the zone's stock        */
+	/* This node (not MF_ANY_NODE) or none; else other nodes follow in ascending distance of number. */
+	MF_ALLOC_THIS_NODE = 2,
 	MF_ALLOC_FLAGS_ALL = 3,
 };
 
 enum mf_fold_flags {
-	MF_FOLD_KEEP = 0, /* keep one foldable block per tier and zone, so that a boundary does not thrash              */
-	MF_FOLD_ALL = 1,  /* fold every block that can be folded                                                      */
+	MF_FOLD_KEEP = 0, /* keep one foldable block per tier and zone, so that a boundary does not thrash            */
+	MF_FOLD_ALL = 1,  /* fold every block that can be folded                                                    */
 };
 
 enum { MF_ANY_NODE = -1 };
@@ -57,7 +58,7 @@ MF_API int mf_drain(struct mf_map *map);
 struct mf_zone_info {
 	unsigned node;
 	enum mf_source source;
-	uint64_t nr_free;        /* frames users could still have, cached ones included, the idle map pool apart       */
+	uint64_t nr_free;        /* frames users could still have, cached ones included, the idle map pool apart     */
 	uint64_t nr_pool_idle;   /* frames of set-aside blocks that nobody uses                                      */
 	uint64_t nr_cached;      /* frames in caches and stock, included in nr_free                                  */
 	uint64_t nr_foldable[MF_TIERS_MAX]; /* split blocks without users, by tier                                   */

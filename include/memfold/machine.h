@@ -98,8 +98,8 @@ struct mf_machine_ops {
 	void *(*meta_alloc)(struct mf_machine *m, size_t size_bytes);
 	void (*meta_free)(struct mf_machine *m, void *memory, size_t size_bytes);
 
-	/* -- windows.  No lock.  Reserve `size_bytes` of addresses aligned to `align_bytes` (a power of two).  TABLES: the
-	 * addresses are mapped by the tables below `root` once window_attach has been called.  HOST: they read as
+	/* -- windows.  No lock.  Reserve `size_bytes` of addresses aligned to `align_bytes` (a power of two).  TABLES:
+	 * the addresses are mapped by the tables below `root` once window_attach has been called.  HOST: they read as
 	 * zero and cost nothing until populated.  0, -MF_ENOMEM. */
 	int (*window_reserve)(struct mf_machine *m, uint64_t size_bytes, uint64_t align_bytes, void **base);
 	void (*window_release)(struct mf_machine *m, void *base, uint64_t size_bytes);
@@ -108,8 +108,8 @@ struct mf_machine_ops {
 	 * window_release the machine forgets the root. */
 	void (*window_attach)(struct mf_machine *m, void *base, uint64_t size_bytes, mf_pfn_t root);
 
-	/* HOST only.  No lock.  populate: [addr, addr + size) is private writable memory afterwards, zero where it was not
-	 * populated before; all or nothing: 0, -MF_ENOMEM.  discard: it reads as zero and costs nothing again.
+	/* HOST only.  No lock.  populate: [addr, addr + size) is private writable memory afterwards, zero where it was
+	 * not populated before; all or nothing: 0, -MF_ENOMEM.  discard: it reads as zero and costs nothing again.
 	 * Multiples of P. */
 	int (*host_populate)(struct mf_machine *m, void *addr, uint64_t size_bytes);
 	void (*host_discard)(struct mf_machine *m, void *addr, uint64_t size_bytes);
@@ -118,9 +118,9 @@ struct mf_machine_ops {
 	 * them such layouts are -MF_EOPNOTSUPP.  No lock.  Multiples of P.
 	 * share: [addr, addr + size), which is not populated, becomes populated memory that can be aliased: zero,
 	 * writable.  All or nothing: 0, -MF_ENOMEM.  host_discard ends it again, for any part.
-	 * alias: every slot of [addr, addr + size), shared before, shows read-only what the one slot at `target` shows, which
-	 * is shared memory of this machine outside that range; the memory the slots had goes back.  A slot that is an
-	 * alias already may be aliased anew.  All or nothing: 0, -MF_ENOMEM (also: no further mapping allowed).
+	 * alias: every slot of [addr, addr + size), shared before, shows read-only what the one slot at `target` shows,
+	 * which is shared memory of this machine outside that range; the memory the slots had goes back.  A slot that
+	 * is an alias already may be aliased anew.  All or nothing: 0, -MF_ENOMEM (also: no further mapping allowed).
 	 * unalias: every slot of the range has memory of its own again, writable, with the contents it showed.  All or
 	 * nothing: 0, -MF_ENOMEM.
 	 * Readers may look at the range at any time and see the same contents throughout. */
@@ -142,8 +142,9 @@ struct mf_machine_ops {
 	 * done so.  Never called with a spin lock held; readers may be running. */
 	void (*flush)(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 
-	/* -- processors.  cpu: index of the calling CPU or registered thread, < nr_cpus, stable while a core lock is held
-	 * or a reader section is open.  Calling it from a thread that is not registered is a broken contract: the machine panics. */
+	/* -- processors.  cpu: index of the calling CPU or registered thread, < nr_cpus, stable while a core lock is
+	 * held or a reader section is open.  Calling it from a thread that is not registered is a broken contract: the
+	 * machine panics. */
 	unsigned (*cpu)(struct mf_machine *m);
 	void (*relax)(struct mf_machine *m); /* in a spin loop: pause; where threads may be preempted, yield */
 
@@ -153,8 +154,8 @@ struct mf_machine_ops {
 
 	/* -- the owner.  false when the calling process may not use the map (a forked child): every call on a map that
 	 * returns an error then returns -MF_EPERM, before it takes a lock.  The rest relies on the windows reading as
-	 * zero
-	 * there: lookups find nothing, and a count that is impossible is no broken contract.  Optional: always allowed. */
+	 * zero there: lookups find nothing, and a count that is impossible is no broken contract.  Optional: always
+	 * allowed. */
 	bool (*may_use)(struct mf_machine *m);
 
 	/* -- the memory itself, for the data pointer of a folio: the address at which the described frames

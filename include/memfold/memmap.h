@@ -45,8 +45,9 @@ enum mf_kind {
 };
 
 /*
- * Beside the kind: the head of a folio whose own map slot stands in for its tails' slots (hvo-5.18), so that this record is
- * read at the first descriptor of each of them, too.  Whoever meets it asks the next descriptor, a tail, for the head.
+ * Beside the kind: the head of a folio whose own map slot stands in for its tails' slots (hvo-5.18), so that this
+ * record is read at the first descriptor of each of them, too.  Whoever meets it asks the next descriptor, a tail, for
+ * the head.
  */
 #define MF_WORD_ALIASED ((uint64_t)8 << MF_WORD_KIND_SHIFT)
 
@@ -177,7 +178,8 @@ struct mf_page {
 			uint16_t nr_free;       /* children on free lists, in blocks of the child tier               */
 			uint16_t capacity;      /* children that users could have                                   */
 			uint16_t nr_map;        /* children that are claimed map frames (set aside)                  */
-			uint16_t host;          /* 1 + index of the first child that hosts this block's own slots; 0: hosted elsewhere */
+			/* 1 + index of the first child that hosts this block's own slots; 0: hosted elsewhere. */
+			uint16_t host;
 		};
 	};
 	struct mf_list list;       /* z or o: free list, foldable list; in use: the owner's                         */
@@ -292,7 +294,8 @@ static inline struct mf_folio *mf_pfn_folio(const struct mf_map *map, mf_pfn_t p
 }
 
 /* From below, where the word is neither a tail nor a record that answers, and not zero: a split record is itself. */
-static inline struct mf_folio *mf_page_folio_special(const struct mf_map *map, const struct mf_page *page, uint64_t word)
+static inline struct mf_folio *mf_page_folio_special(const struct mf_map *map, const struct mf_page *page,
+						     uint64_t word)
 {
 	uint64_t next;
 
@@ -359,7 +362,7 @@ static inline enum mf_kind mf_page_kind(const struct mf_page *page)
 
 enum mf_map_flags {
 	MF_MAP_SHARE_TABLES = 0,
-	MF_MAP_PRIVATE_TABLES = 1, /* no shared tables under regions: for comparison with systems that share none      */
+	MF_MAP_PRIVATE_TABLES = 1, /* no shared tables under regions: for comparison with systems that share none    */
 };
 
 struct mf_map_config {
@@ -382,12 +385,16 @@ enum mf_layout {
 	MF_NR_LAYOUTS,
 };
 
-/* "tiered", "flat", "hvo-5.14" ... "devdax"; NULL for a number that is no layout.  The reverse: -MF_EINVAL for an unknown name. */
+/*
+ * "tiered", "flat", "hvo-5.14" ... "devdax"; NULL for a number that is no layout.  The reverse: -MF_EINVAL for an
+ * unknown name.
+ */
 MF_API const char *mf_layout_name(enum mf_layout layout);
 MF_API MF_MUST_CHECK int mf_layout_by_name(const char *name, enum mf_layout *layout);
 
 enum mf_source {
-	MF_SOURCE_SELF,   /* a split block hosts its own slots; the rest from the zone's map pool.  flat: the region's first frames */
+	/* A split block hosts its own slots; the rest from the zone's map pool.  flat: the region's first frames. */
+	MF_SOURCE_SELF,
 	MF_SOURCE_RAM,    /* frames outside every region, from the machine                                          */
 	MF_SOURCE_ALTMAP, /* slots of tier 0 from a fixed reserve at the region's start; the rest from RAM            */
 	MF_SOURCE_HOST,   /* the host's memory; what every source is taken for on MF_WINDOW_HOST machines             */
@@ -399,12 +406,13 @@ MF_API MF_MUST_CHECK int mf_source_by_name(const char *name, enum mf_source *sou
 /* Where the classic diets go beyond Linux.  Other layouts, and MF_WINDOW_HOST machines, accept them without effect. */
 enum mf_region_flags {
 	/*
-	 * Where memory to restore a freed folio with is lacking, the folio's own last frames become its map frames (and are
-	 * written to): the others are free then, but no whole block.  When memory can be had again, and all of the others
-	 * are free, the slots move there and the block is whole: by mf_fold(), or an allocation that finds nothing else.
+	 * Where memory to restore a freed folio with is lacking, the folio's own last frames become its map frames (and
+	 * are written to): the others are free then, but no whole block.  When memory can be had again, and all of the
+	 * others are free, the slots move there and the block is whole: by mf_fold(), or an allocation that finds
+	 * nothing else.
 	 */
 	MF_REGION_RESTORE_FROM_SELF = 1,
-	/* Source self: folios go on a diet, too.  What that saves of the region's own frames is free memory from then on. */
+	/* Source self: folios go on a diet, too.  What that saves of the region's own frames is free memory then. */
 	MF_REGION_DIET_SELF_HOSTED = 2,
 	MF_REGION_FLAGS_ALL = 3,
 };
@@ -414,10 +422,11 @@ struct mf_region_config {
 	unsigned node;               /* < MF_NODES_MAX                                                              */
 	enum mf_layout layout;
 	enum mf_source source;
-	unsigned top;                /* tiered: highest tier of its blocks, 1 .. the map's top; 0 means the map's top  */
-	unsigned unit_order;         /* devdax: log2 of the frames of a compound; else 0                              */
-	uint64_t nr_altmap;          /* MF_SOURCE_ALTMAP: frames at start_pfn kept for the map; tiered: a multiple of 2^b       */
-	unsigned flags;              /* of enum mf_region_flags                                                        */
+	unsigned top;                /* tiered: highest tier of its blocks, 1 .. the map's top; 0: the map's top     */
+	unsigned unit_order;         /* devdax: log2 of the frames of a compound; else 0                            */
+	/* MF_SOURCE_ALTMAP: frames at start_pfn that are kept for the map; tiered: a multiple of 2^b. */
+	uint64_t nr_altmap;
+	unsigned flags;              /* of enum mf_region_flags                                                     */
 };
 
 /*
@@ -425,8 +434,8 @@ struct mf_region_config {
  * Needs: may be called at any time from any registered thread.  Gives: *id, the region's number until it is removed.
  * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source, top or flag, altmap misfit),
  * -MF_E2BIG (end beyond the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source
- * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, and where start, end and
- * altmap are no multiples of the compound.
+ * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, and where start, end
+ * and altmap are no multiples of the compound.
  * May: allocate, wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_region_config *config, unsigned *id);
@@ -434,8 +443,9 @@ MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_regio
 /*
  * Removes it.  Needs: every frame of it free; devdax: nobody holds, pins or maps a compound.
  * Fails, the world as before: -MF_ENOENT (no such region), -MF_EBUSY (frames in use, or hosting map slots of memory
- * in use elsewhere), -MF_ENOMEM (freed folios are on a diet still, and the memory to restore their map slots is lacking; not
- * with MF_REGION_RESTORE_FROM_SELF), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the caches.
+ * in use elsewhere), -MF_ENOMEM (freed folios are on a diet still, and the memory to restore their map slots is
+ * lacking; not with MF_REGION_RESTORE_FROM_SELF), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the
+ * caches.
  */
 MF_API MF_MUST_CHECK int mf_region_remove(struct mf_map *map, unsigned id);
 

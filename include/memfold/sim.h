@@ -13,14 +13,15 @@
  * Owns: the memfd, the windows' addresses, its control memory, and the process's SIGSEGV handler while any sim exists
  * (faults that are not a sim's go to the handler that was there before).
  *
- * Does not: run several CPUs (every thread is CPU 0); cache inner tables in walks (mf_sim_reachable() tells what a
- * processor could have cached); survive fork (a child would share the frames: do not touch them there).  System calls
- * that are given an address in a window see EFAULT where nothing was filled.  Frames that do not fit into the
- * host's memory end in SIGBUS.
+ * Does not: have a TLB per CPU (they share the one, so a flush reaches all of them at once); cache inner tables in walks
+ * (mf_sim_reachable() tells what a processor could have cached); survive fork (a child would share the frames: do not
+ * touch them there).  System calls that are given an address in a window see EFAULT where nothing was filled.  Frames
+ * that do not fit into the host's memory end in SIGBUS.
  *
- * Works under the sanitizers.  Under Valgrind's tools an access can be repeated after a fault only with
- * --px-default=allregs-at-each-insn --px-file-backed=allregs-at-each-insn (Valgrind 3.19 starts again with stale
- * registers under allregs-at-mem-access); memcheck reports each first touch.
+ * Works under the sanitizers; that of threads does not know that window and direct map show the same frame.  Under
+ * Valgrind's tools an access can be repeated after a fault only with --px-default=allregs-at-each-insn
+ * --px-file-backed=allregs-at-each-insn (Valgrind 3.19 starts again with stale registers under allregs-at-mem-access);
+ * memcheck reports each first touch.
  */
 #ifndef MEMFOLD_SIM_H
 #define MEMFOLD_SIM_H
@@ -48,13 +49,14 @@ struct mf_sim_config {
 	uint64_t nr_frames;       /* frames [0, nr_frames): what regions may describe; may be 0                 */
 	uint64_t nr_ram_frames;   /* frames behind them, for ram_get; may be 0                                  */
 	unsigned flags;           /* of enum mf_sim_flags                                                       */
+	unsigned nr_cpus;         /* 0 or 1: every thread is CPU 0; more: each says which it is, mf_sim_cpu_set() */
 };
 
 /*
  * Creates a machine.  Nothing of its memory is touched, so several TiB cost nothing until they are used.
  * Gives: *out, to be destroyed by mf_sim_destroy().
- * Fails, *out unchanged: -MF_EINVAL (paging constants or a flag that cannot be, no frame at all), -MF_E2BIG (more
- * frames than the entries or the process can address), -MF_ENOMEM.
+ * Fails, *out unchanged: -MF_EINVAL (paging constants or a flag that cannot be, no frame at all, more than MF_CPUS_MAX
+ * CPUs), -MF_E2BIG (more frames than the entries or the process can address), -MF_ENOMEM.
  * May: allocate, sleep.
  */
 MF_API MF_MUST_CHECK int mf_sim_create(const struct mf_sim_config *config, struct mf_machine **out);
@@ -67,6 +69,13 @@ MF_API MF_MUST_CHECK int mf_sim_create(const struct mf_sim_config *config, struc
  * May: free, sleep.
  */
 MF_API void mf_sim_destroy(struct mf_machine *machine);
+
+/*
+ * From now on the calling thread is this CPU, of every sim that has several.
+ * Needs: no other thread is that CPU of the same sim at a time; the thread is in no reader section and holds no lock.  A
+ * thread that calls anything on a map and is no CPU of its sim panics.
+ */
+MF_API void mf_sim_cpu_set(unsigned cpu);
 
 /* ---- The TLB ------------------------------------------------------------------------------------------------ */
 

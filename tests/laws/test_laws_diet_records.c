@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_laws_diet_records.c - on a diet something is changed behind the map's back: a slot shows another frame or can be
- * written, a mark or a counter is wrong; mf_map_check() names the law.
+ * written, a tail holds more than its word, a mark or a counter is wrong; mf_map_check() names the law.
  */
 #include "tests/tap.h"
+#include "tests/unit/compound_rig.h"
 #include "tests/unit/diet_rig.h"
 
 #include <memfold/sim.h>
@@ -70,6 +71,35 @@ static void kept_slot_is_read_only(struct scene *s)
 	protect(s, 0, MF_PROT_READ);
 }
 
+static void kept_folio_has_a_slot_read_only(struct scene *s)
+{
+	s->folio = s->kept;
+	protect(s, 0, MF_PROT_READ);
+}
+
+/* A folio that was never on a diet. */
+static void own_slot_is_read_only(struct scene *s)
+{
+	struct mf_folio *other = diet_folio(&s->w, 9);
+
+	TAP_OK(other != NULL);
+	if (!other)
+		return;
+	s->folio = other;
+	protect(s, 3, MF_PROT_READ);
+}
+
+static void restored_slot_is_read_only(struct scene *s)
+{
+	TAP_EQ(mf_diet_restore(s->map, s->folio), 0);
+	protect(s, 1, MF_PROT_READ);
+}
+
+static void free_slot_is_read_only(struct scene *s)
+{
+	TAP_EQ(mf_pgtable_protect(&s->map->pgtable, (uintptr_t)mf_pfn_to_page(s->map, G - 1), MF_PROT_READ), 0);
+}
+
 static void shown_slot_is_writable(struct scene *s)
 {
 	protect(s, 1, MF_PROT_WRITE);
@@ -110,6 +140,15 @@ static void tail_frame_is_written(struct scene *s)
 	page[13].counts = 1;
 }
 
+static void tail_frame_has_an_owner(struct scene *s)
+{
+	mf_pfn_t frame = s->map->tails->frame;
+	struct mf_page *page = mf_machine_frame(s->w.sim, frame);
+
+	s->w.sim->ops->direct_protect(s->w.sim, frame, true);
+	page[0].private_data = 1;
+}
+
 /* Back to RAM, which poisons it, while slots show it. */
 static void shown_frame_is_freed(struct scene *s)
 {
@@ -126,6 +165,48 @@ static void shown_tail_is_written(struct scene *s)
 	struct mf_page *page = mf_machine_frame(s->w.sim, frame);
 
 	page[13].word = page[12].word & ~(uint64_t)0xffff;
+}
+
+/* Slot 1 leads to its head; the slots that show it do not. */
+static void shown_tail_is_of_another_order(struct scene *s)
+{
+	mf_pfn_t frame = mf_pgtable_walk(&s->map->pgtable, slot_of(s, 5)).pfn;
+	struct mf_page *page = mf_machine_frame(s->w.sim, frame);
+
+	map_set_word(&page[13], map_tail_word(9));
+}
+
+static void shown_tail_has_an_owner(struct scene *s)
+{
+	mf_pfn_t frame = mf_pgtable_walk(&s->map->pgtable, slot_of(s, 5)).pfn;
+	struct mf_page *page = mf_machine_frame(s->w.sim, frame);
+
+	page[0].private_data = 1;
+}
+
+static void tail_is_mapped(struct scene *s)
+{
+	(&s->folio->page)[5].mapcount = 1;
+}
+
+static void tail_is_linked(struct scene *s)
+{
+	(&s->folio->page)[63].list.prev = &s->folio->page.list;
+}
+
+/* On no diet; what is wrong would be in the copies when it goes on one. */
+static void own_tail_has_an_owner(struct scene *s)
+{
+	struct mf_folio *other = diet_folio(&s->w, 9);
+
+	TAP_OK(other != NULL);
+	if (other)
+		(&other->page)[200].mapping = 1;
+}
+
+static void free_record_has_an_owner(struct scene *s)
+{
+	mf_pfn_to_page(s->map, G - 1)->index = 1;
 }
 
 static void head_is_not_marked(struct scene *s)
@@ -203,7 +284,7 @@ enum { IN_5_14 = 1, IN_5_18 = 2, IN_7_1 = 4, IN_ALL = 7 };
 
 #define BREAK(law, name, where) { #law, #name, name, where }
 
-/* R-GEN-4, R-HVO-14, R-HVO-19, R-HVO-25, R-CPD-18, R-OBS-5 */
+/* R-GEN-4, R-HVO-14, R-HVO-19, R-HVO-25, R-CPD-10, R-CPD-18, R-OBS-5 */
 static const struct row {
 	const char *law, *name;
 	void (*run)(struct scene *s);
@@ -212,13 +293,26 @@ static const struct row {
 	BREAK(M1, head_is_not_marked, IN_5_18),
 	BREAK(M1, head_is_marked, IN_5_14 | IN_7_1),
 	BREAK(M1, shown_tail_is_written, IN_5_14),
+	BREAK(M1, shown_tail_is_of_another_order, IN_5_14),
+	BREAK(M1, shown_tail_has_an_owner, IN_5_14),
+	BREAK(M1, tail_is_mapped, IN_ALL),
+	BREAK(M1, tail_is_linked, IN_ALL),
+	BREAK(M1, own_tail_has_an_owner, IN_ALL),
+	BREAK(M1, free_record_has_an_owner, IN_ALL),
+	BREAK(M1, diet_without_its_flag, IN_5_18),
 	BREAK(M6, alias_is_writable, IN_ALL),
 	BREAK(M6, kept_slot_is_read_only, IN_ALL),
+	BREAK(M6, kept_folio_has_a_slot_read_only, IN_ALL),
+	BREAK(M6, own_slot_is_read_only, IN_ALL),
+	BREAK(M6, restored_slot_is_read_only, IN_ALL),
+	BREAK(M6, free_slot_is_read_only, IN_ALL),
+	BREAK(M6, diet_without_its_flag, IN_5_14 | IN_7_1),
 	BREAK(M6, shown_slot_is_writable, IN_5_14),
 	BREAK(M6, alias_shows_another_frame, IN_ALL),
 	BREAK(M6, table_shows_another_frame, IN_ALL),
 	BREAK(M6, uniform_table_is_written, IN_ALL),
 	BREAK(M6, tail_frame_is_written, IN_7_1),
+	BREAK(M6, tail_frame_has_an_owner, IN_7_1),
 	BREAK(M6, shown_frame_is_freed, IN_7_1),
 	BREAK(M6, flag_without_a_diet, IN_ALL),
 	BREAK(M6, flag_on_a_base_frame, IN_ALL),
@@ -226,7 +320,6 @@ static const struct row {
 	BREAK(M8, nr_uniform_is_wrong, IN_ALL),
 	BREAK(M8, nr_tails_is_wrong, IN_7_1),
 	BREAK(M8, nr_ram_is_wrong, IN_ALL),
-	BREAK(M8, diet_without_its_flag, IN_5_14 | IN_7_1),
 	BREAK(M8, kept_folio_loses_its_flag, IN_ALL),
 	BREAK(M8, kept_folio_is_off_its_list, IN_ALL),
 	BREAK(M8, folio_counts_as_kept, IN_ALL),
@@ -252,6 +345,39 @@ TAP_TEST(what_is_wrong_with_a_diet_is_named)
 			world_abandon(&s.w);
 		}
 	}
+}
+
+static bool is_broken(struct world *w, const char *law)
+{
+	const char *broken = world_broken_law(w);
+
+	if (strcmp(broken, law) != 0)
+		TAP_NOTE("%s is broken, found \"%s\"", law, broken);
+	return strcmp(broken, law) == 0;
+}
+
+/* The tail frame of a compound: its first descriptor has the count, and that is all.  R-DAX-15 */
+TAP_TEST(m8_tail_frame_holds_its_count_and_nothing_else)
+{
+	struct world w;
+	struct mf_page *tails;
+
+	TAP_REQUIRE(world_open(&w, &(struct world_config){ .nr_frames = 1 << 14 }));
+	TAP_REQUIRE(compound_add(&w, 0, 1 << 14, 9, NULL) == 0);
+	TAP_OK(world_check(&w));
+	tails = mf_machine_frame(w.sim, slot_shows(&w, 0, 1).pfn);
+	TAP_EQ(tails[0].private_data, 7);
+
+	tails[0].private_data = 6;
+	TAP_OK(is_broken(&w, "M8"));
+	tails[0].private_data = 7;
+	tails[0].index = 1;
+	TAP_OK(is_broken(&w, "M1"));
+	tails[0].index = 0;
+	tails[1].private_data = 7;
+	TAP_OK(is_broken(&w, "M1"));
+	tails[1].private_data = 0;
+	TAP_OK(world_close(&w));
 }
 
 /* A frame that slots show and processors reach does not go back: the machine knows. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* R-GEN-9 */
 TAP_TEST(error_has_a_sentence_for_every_code)
 {
 	static const int codes[] = {0,         MF_EPERM,  MF_ENOENT, MF_EIO,       MF_E2BIG,     MF_EAGAIN,

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_diet_unsplit.c - two remaps in one table, of which one fails: it makes a leaf of the table again that it has
- * split, but not while the other relies on that.
+ * test_diet_unsplit.c - two remaps in one table: a leaf that the other has split meanwhile; and of which one fails: it
+ * makes a leaf of the table again that it has split, but not while the other relies on that.
  *
  *	one    split the leaf    get a head: wait ............... fails, unsplit
  *	two                      find a table, get a head: wait ..................... switch entries
  *
  * Two threads, of which one runs at a time: sim is one CPU.
  */
+#include "core/memmap/map.h"
 #include "tests/lib/saboteur.h"
 #include "tests/tap.h"
 #include "tests/unit/diet_rig.h"
@@ -46,12 +47,20 @@ static void wait_for_turn(void)
 /* ---- The machine ------------------------------------------------------------------------------------------------- */
 
 static struct saboteur saboteur;
+static void (*meanwhile)(struct world *w); /* called once, while memory for a table is got                   */
+static struct world *meanwhile_world;
 static struct mf_machine_ops staged;
 static const struct mf_machine_ops *plain;
 
 /* One: a table, then a head.  Two: a head. */
 static int get(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t *pfn)
 {
+	if (meanwhile) {
+		void (*happens)(struct world *w) = meanwhile;
+
+		meanwhile = NULL;
+		happens(meanwhile_world);
+	}
 	nr_calls++;
 	if (me == ONE && nr_calls == 2) {
 		hand_over(TWO);
@@ -120,6 +129,62 @@ TAP_TEST(a_table_that_another_remap_has_found_stays)
 	diet_folio_free(&w, one.folio);
 	diet_folio_free(&w, two.folio);
 	TAP_OK(world_close(&w));
+}
+
+/* ---- Meanwhile --------------------------------------------------------------------------------------------------- */
+
+static void split_another(struct world *w)
+{
+	struct mf_bag tables = { 0 };
+
+	TAP_EQ(ram_fill(w->map, 0, &tables, 1), 0);
+	TAP_EQ(mf_pgtable_split(&w->map->pgtable, (uintptr_t)mf_pfn_to_page(w->map, 0), 1, &tables), 0);
+}
+
+/* R-HVO-28 */
+TAP_TEST(a_leaf_that_another_has_split_meanwhile_is_no_failure)
+{
+	struct world_config config = { .nr_frames = G, .wrap = wrap, .wrap_ctx = &saboteur };
+	struct mf_folio *folio;
+	uint64_t nr_tables;
+	struct world w;
+
+	TAP_REQUIRE(diet_open(&w, &config, MF_LAYOUT_HVO_7_1));
+	folio = diet_folio(&w, 9);
+	TAP_REQUIRE(folio && mf_folio_pfn(w.map, folio) < 1 << 15);
+	nr_tables = diet_stats(&w).nr_tables;
+	meanwhile_world = &w;
+	meanwhile = split_another;
+	TAP_EQ(mf_diet_remap(w.map, folio), 0);
+	TAP_OK(meanwhile == NULL);
+	TAP_OK(mf_folio_is_on_diet(folio));
+	TAP_EQ(diet_stats(&w).nr_tables, nr_tables + 1);
+	TAP_OK(world_check(&w));
+	diet_folio_free(&w, folio);
+	TAP_OK(world_close(&w));
+}
+
+/* The tables do not serve the slots any more. */
+static void lose_the_slots(struct world *w)
+{
+	w->map->pgtable.size_bytes = 0;
+}
+
+TAP_TEST(a_leaf_that_cannot_be_split_for_another_reason_panics)
+{
+	struct world_config config = { .nr_frames = G, .wrap = wrap, .wrap_ctx = &saboteur, .will_break = true };
+	struct mf_folio *folio;
+	struct world w;
+
+	TAP_REQUIRE(diet_open(&w, &config, MF_LAYOUT_HVO_7_1));
+	folio = diet_folio(&w, 9);
+	TAP_REQUIRE(folio != NULL);
+	meanwhile_world = &w;
+	meanwhile = lose_the_slots;
+	TAP_OK(TAP_PANICS((void)!mf_diet_remap(w.map, folio)));
+	TAP_OK(strstr(tap_state.panic, "cannot be split") != NULL);
+	TAP_OK(meanwhile == NULL);
+	world_abandon(&w);
 }
 
 TAP_MAIN()

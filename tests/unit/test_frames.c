@@ -125,6 +125,7 @@ TAP_TEST(zones_are_listed_until_there_is_no_more)
 
 /* ---- Every order ------------------------------------------------------------------------------------------------ */
 
+/* R-GEN-8, R-CPD-15 */
 TAP_TEST(every_order_is_given_and_taken_back)
 {
 	struct world w;
@@ -479,7 +480,7 @@ TAP_TEST(the_home_block_is_the_edge_if_there_is_one)
 
 /* ---- At the end of memory --------------------------------------------------------------------------------------- */
 
-/* No RAM either: nothing but the block itself is there to describe its pieces. */
+/* No RAM either: nothing but the block itself is there to describe its pieces.  R-MEM-36 */
 TAP_TEST(unfolding_needs_no_free_frame_anywhere)
 {
 	static const char *const names[] = { "sim", "sim-5", "sim-arm64-16k", "sim-arm64-64k" };

@@ -113,7 +113,7 @@ TAP_TEST(units_cost_what_is_promised)
 	}
 }
 
-/* The statistics call says what the walk says. */
+/* The statistics call says what the walk says.  R-MEM-22 */
 TAP_TEST(statistics_agree_with_a_walk_of_the_tables)
 {
 	static const unsigned orders[] = { 0, 3, 9, 18 };

@@ -134,7 +134,7 @@ TAP_TEST(layouts_and_sources_have_names)
 
 /* ---- Geometry --------------------------------------------------------------------------------------------------- */
 
-/* No address below is touched: the arithmetic must hold at any pfn. */
+/* No address below is touched: the arithmetic must hold at any pfn.  R-GEN-1 */
 TAP_TEST(descriptors_and_pfns_convert_both_ways)
 {
 	for (const char *const *name = world_machines; *name; name++) {
@@ -184,6 +184,7 @@ static bool answers_everywhere(const struct world *w, const struct mf_folio *fol
 	return true;
 }
 
+/* R-GEN-8, R-CPD-22 */
 TAP_TEST(lookups_agree_from_above_and_below_at_every_tier)
 {
 	for (const char *const *name = world_machines; *name; name++) {
@@ -229,6 +230,7 @@ TAP_TEST(lookups_in_a_flat_region_start_at_any_tier)
 	TAP_OK(world_close(&w));
 }
 
+/* R-MEM-8 */
 TAP_TEST(a_pfn_is_valid_where_there_is_memory)
 {
 	struct world w;

@@ -30,6 +30,7 @@ static void map_and_clear_at(struct rig *r, uintptr_t va)
 	give_back(r);
 }
 
+/* R-MEM-43 */
 TAP_TEST(every_granule_and_depth_maps_and_clears)
 {
 	struct rig r;

@@ -147,6 +147,7 @@ TAP_TEST(plan_keeps_small_units_whole)
 /*
  * 1 GiB: 8 leaves of 2 MiB of descriptors, each of 64 units of 2 MiB; a level-1 table, and level-0 ones under the
  * diet.
+ * R-MEM-20
  */
 TAP_TEST(plan_maps_undieted_units_by_leaves)
 {

@@ -219,6 +219,7 @@ static bool state_open(struct state *s, const struct odd *odd)
 	return world_open(&s->w, &(struct world_config){ .nr_frames = SPAN_GIB * G });
 }
 
+/* R-MEM-17, R-MEM-21, R-MEM-25, R-MEM-45, R-MEM-46, R-MEM-54 */
 TAP_TEST(region_adds_and_removes_in_any_order)
 {
 	for (unsigned i = 0; i < NR_ODDS; i++) {
@@ -313,6 +314,7 @@ static const struct refusal {
 	{ FLAT(G + 5, G + 6), -MF_EEXIST },
 };
 
+/* R-GEN-9, R-MEM-16, R-MEM-54, R-MEM-56 */
 TAP_TEST(region_refuses_what_cannot_be)
 {
 	struct world w;

@@ -108,6 +108,7 @@ static bool place_is_right(struct world *w, const struct mf_region_config *c)
 	return world_check(w) && stats.nr_free == c->end_pfn - c->start_pfn - nr && stats.nr_map == want;
 }
 
+/* R-MEM-22, R-MEM-24, R-MEM-36, R-MEM-41, R-SCN-9 */
 TAP_TEST(reserve_is_kept_wherever_the_region_lies)
 {
 	for (unsigned i = 0; i < NR_PLACES; i++) {
@@ -159,6 +160,7 @@ TAP_TEST(reserve_has_neighbours_in_its_blocks)
 
 /* ---- Too small --------------------------------------------------------------------------------------------------- */
 
+/* R-MEM-14, R-SCN-9 */
 TAP_TEST(reserve_that_cannot_be_is_refused)
 {
 	static const struct {
@@ -400,6 +402,7 @@ static void fail_everywhere(const struct mf_region_config *config, enum mf_map_f
 	TAP_OK(world_close(&w));
 }
 
+/* R-GEN-7, R-MEM-30 */
 TAP_TEST(reserve_and_failures)
 {
 	for (unsigned i = 0; i < sizeof(failing) / sizeof(failing[0]); i++)

@@ -114,6 +114,7 @@ TAP_TEST(tlb_is_not_stale_after_a_plain_split)
 	rig_end(&r);
 }
 
+/* R-SCN-27 */
 TAP_TEST(flush_drops_its_range_only)
 {
 	struct mf_sim_stats stats;
