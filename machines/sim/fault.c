@@ -12,6 +12,10 @@
  * reading machine registers: it lets the first fault on a fill that it meets retry.  A second one by the same thread on
  * the same fill was an access that began while the fill was in place; reads succeed there, so it is a write.
  */
+#include "machines/sim/unwatched.h"
+
+SIM_UNWATCHED_BEGIN
+
 #include "machines/sim/sim.h"
 
 #include <errno.h>
@@ -245,3 +249,5 @@ void sim_fault_remove(struct sim *s)
 		sigaction(SIGSEGV, &previous, NULL);
 	sim_tlb_unlock();
 }
+
+SIM_UNWATCHED_END

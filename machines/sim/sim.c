@@ -31,7 +31,7 @@ __attribute__((constructor)) static void panic_default_install(void)
 
 struct sim *sim_of(struct mf_machine *machine)
 {
-	MF_PANIC_IF(machine->ops != &sim_ops, "memfold: sim: a machine of another kind (%s) was passed to it.",
+	MF_PANIC_IF(machine->ops->flush != sim_flush, "memfold: sim: a machine of another kind (%s) was passed to it.",
 		    machine->ops->name);
 	return mf_container_of(machine, struct sim, machine);
 }
@@ -41,6 +41,21 @@ static unsigned sim_cpu(struct mf_machine *m)
 {
 	(void)m;
 	return 0;
+}
+
+/* Where there are several, a thread is the one that it has said. */
+static _Thread_local unsigned cpu_of_thread = MF_CPUS_MAX;
+
+static unsigned sim_cpu_of_thread(struct mf_machine *m)
+{
+	MF_PANIC_IF(cpu_of_thread >= m->nr_cpus, "memfold: sim: a thread that is none of the %u CPUs calls: see "
+						 "mf_sim_cpu_set().", m->nr_cpus);
+	return cpu_of_thread;
+}
+
+void mf_sim_cpu_set(unsigned cpu)
+{
+	cpu_of_thread = cpu;
 }
 
 static void sim_relax(struct mf_machine *m)
@@ -59,7 +74,7 @@ static void *sim_data(struct mf_machine *m, mf_pfn_t pfn, uint64_t nr_frames)
 	return mf_machine_frame(m, pfn);
 }
 
-const struct mf_machine_ops sim_ops = {
+static const struct mf_machine_ops sim_ops = {
 	.name = "sim",
 	.meta_alloc = sim_meta_alloc,
 	.meta_free = sim_meta_free,
@@ -91,7 +106,7 @@ static int measure(const struct mf_sim_config *config, uint64_t *direct_bytes, u
 	const uint64_t known_flags = MF_SIM_POISON_RAM | MF_SIM_CHECK_REUSE;
 	uint64_t page, nr;
 
-	if (!paging_is_possible(&config->paging) || (config->flags & ~known_flags))
+	if (!paging_is_possible(&config->paging) || (config->flags & ~known_flags) || config->nr_cpus > MF_CPUS_MAX)
 		return -MF_EINVAL;
 	page = (uint64_t)1 << config->paging.page_shift;
 	if (!mf_add_fits(config->nr_frames, config->nr_ram_frames, &nr))
@@ -151,12 +166,15 @@ static struct sim *record_alloc(const struct mf_sim_config *config)
 		record_free(s);
 		return NULL;
 	}
+	s->ops = sim_ops;
+	if (config->nr_cpus > 1)
+		s->ops.cpu = sim_cpu_of_thread;
 	s->machine = (struct mf_machine){
-		.ops = &sim_ops,
+		.ops = &s->ops,
 		.paging = config->paging,
 		.backing = MF_WINDOW_TABLES,
 		.unbacked = MF_UNBACKED_ZERO,
-		.nr_cpus = 1,
+		.nr_cpus = config->nr_cpus ? config->nr_cpus : 1,
 	};
 	s->nr_frames = config->nr_frames;
 	s->nr_ram_frames = config->nr_ram_frames;

@@ -8,6 +8,8 @@
  *   tlb.c     the walker, fills and flushes
  *   fault.c   SIGSEGV: fills on first touch, reports what is no fill
  *
+ * tlb.c, fault.c and window.c run in the signal handler; they are the hardware, and unwatched.h says who looks away.
+ *
  * Who may touch a field:  C  constant after creation;  T  under the TLB lock;  R  under the sim's own lock.
  *
  * The TLB lock is one for the process, because the signal handler must find out which sim an address belongs to.  It
@@ -43,6 +45,7 @@ struct sim_injector {
 
 struct sim {
 	struct mf_machine machine; /* C: first, the core holds a pointer to it                                 */
+	struct mf_machine_ops ops; /* C: what machine.ops points to                                           */
 	struct mf_list node;       /* T: in the list of live sims                                              */
 	uint64_t nr_frames;        /* C                                                                       */
 	uint64_t nr_ram_frames;    /* C                                                                       */
@@ -64,8 +67,6 @@ struct sim {
 	uint64_t nr_meta_used, meta_used_bytes; /* R                                                          */
 	struct sim_injector fail_ram, fail_meta, fail_any; /* R                                                */
 };
-
-extern const struct mf_machine_ops sim_ops;
 
 /* Panics when the machine is not a sim. */
 struct sim *sim_of(struct mf_machine *machine);

@@ -6,6 +6,10 @@
  * place in every run where that is free, so that runs repeat (how many tables a window needs depends on its address).
  * Maps no frames: that is the TLB's.
  */
+#include "machines/sim/unwatched.h"
+
+SIM_UNWATCHED_BEGIN
+
 #include "machines/sim/sim.h"
 
 #include <sys/mman.h>
@@ -181,3 +185,5 @@ void sim_window_release_all(struct sim *s)
 			sim_window_release(&s->machine, (void *)s->windows[i].base, s->windows[i].size_bytes);
 	}
 }
+
+SIM_UNWATCHED_END

@@ -44,24 +44,29 @@ static bool on_release(struct mf_map *m, struct mf_folio *folio, const struct mf
 
 static const struct mf_owner tenant = { "tenant", on_release };
 
-static struct mf_folio *obtain(struct worker *w, unsigned order, unsigned flags)
+void race_hint(struct worker *w, mf_pfn_t pfn)
+{
+	atomic_store_explicit(&race.hint[pick(w, NR_HINTS)], pfn, memory_order_relaxed);
+}
+
+struct mf_folio *race_obtain(struct worker *w, int node, unsigned order, unsigned flags)
 {
 	struct mf_folio *folio;
 	mf_pfn_t pfn;
 
-	if (mf_folio_alloc(race.map, 0, order, flags, &folio))
+	if (mf_folio_alloc(race.map, node, order, flags, &folio))
 		return NULL;
 	pfn = mf_folio_pfn(race.map, folio);
 	TAP_OK(mf_folio_order(folio) == order && pfn % ((mf_pfn_t)1 << order) == 0);
 	race_mark(pfn, order, 0, w->number);
 	folio->page.index = pick(w, 1 << 16);
 	mf_folio_set_owner(folio, &tenant);
-	atomic_store_explicit(&race.hint[pick(w, NR_HINTS)], pfn, memory_order_relaxed);
+	race_hint(w, pfn);
 	count(ALLOCS);
 	return folio;
 }
 
-static void give_up(struct worker *w, struct mf_folio *folio)
+void race_give_up(struct worker *w, struct mf_folio *folio)
 {
 	race_mark(mf_folio_pfn(race.map, folio), mf_folio_order(folio), w->number, 0);
 	mf_folio_put(race.map, folio);
@@ -84,10 +89,10 @@ void race_allocator(struct worker *w)
 		unsigned s = (unsigned)pick(w, NR_SLOTS), flags = one_in(w, 4) ? MF_ALLOC_NOWAIT : MF_ALLOC_WAIT;
 
 		if (slot[s]) {
-			give_up(w, slot[s]);
+			race_give_up(w, slot[s]);
 			slot[s] = NULL;
 		} else {
-			slot[s] = obtain(w, any_order(w), flags);
+			slot[s] = race_obtain(w, 0, any_order(w), flags);
 			if (slot[s] && flags == MF_ALLOC_NOWAIT)
 				count(NOWAITS);
 		}
@@ -95,38 +100,49 @@ void race_allocator(struct worker *w)
 			continue;
 		for (s = 0; s < NR_SLOTS; s++) {
 			if (slot[s])
-				give_up(w, slot[s]);
+				race_give_up(w, slot[s]);
 			slot[s] = NULL;
 		}
 	}
 }
 
+struct mf_folio *race_merge(struct worker *w, mf_pfn_t pfn, unsigned order, unsigned piece)
+{
+	struct mf_folio *folio;
+
+	for (int tries = 0; tries < 50; tries++) {
+		int err = mf_folio_merge(race.map, pfn, order, &folio);
+
+		TAP_OK(err == 0 || err == -MF_EBUSY);
+		if (!err) {
+			TAP_OK(mf_folio_pfn(race.map, folio) == pfn && mf_folio_order(folio) == order);
+			return folio;
+		}
+		sched_yield();
+	}
+	for (mf_pfn_t end = pfn + ((mf_pfn_t)1 << order); pfn < end; pfn += (mf_pfn_t)1 << piece)
+		race_give_up(w, mf_pfn_folio(race.map, pfn));
+	return NULL;
+}
+
 /* Another may hold a reference for a moment: that is -MF_EBUSY, and then all is as it was. */
 static void split_and_merge(struct worker *w, struct mf_folio *folio, unsigned order, unsigned piece)
 {
-	mf_pfn_t pfn = mf_folio_pfn(race.map, folio), end = pfn + ((mf_pfn_t)1 << order);
+	mf_pfn_t pfn = mf_folio_pfn(race.map, folio);
 	int err = mf_folio_split(race.map, folio, piece);
 
 	TAP_OK(err == 0 || err == -MF_EBUSY);
 	if (err) {
-		give_up(w, folio);
+		race_give_up(w, folio);
 		return;
 	}
 	count(SPLITS);
 	sched_yield();
-	for (int tries = 0; tries < 50; tries++) {
-		err = mf_folio_merge(race.map, pfn, order, &folio);
-		if (err == 0) {
-			TAP_OK(mf_folio_pfn(race.map, folio) == pfn && mf_folio_order(folio) == order);
-			count(MERGES);
-			give_up(w, folio);
-			return;
-		}
-		TAP_OK(err == -MF_EBUSY);
-		sched_yield();
-	}
-	for (; pfn < end; pfn += (mf_pfn_t)1 << piece)
-		give_up(w, mf_pfn_folio(race.map, pfn));
+	folio = race_merge(w, pfn, order, piece);
+	if (!folio)
+		return;
+	count(MERGES);
+	race_give_up(w, folio);
 }
 
 void race_splitter(struct worker *w)
@@ -137,7 +153,7 @@ void race_splitter(struct worker *w)
 				 one_in(w, 3)  ? 2 + (unsigned)pick(w, 7) :
 						 9 + (unsigned)pick(w, 2);
 		unsigned piece = order == TOP ? 9 + (unsigned)pick(w, 6) : (unsigned)pick(w, order < 9 ? order : 9);
-		struct mf_folio *folio = obtain(w, order, MF_ALLOC_WAIT);
+		struct mf_folio *folio = race_obtain(w, 0, order, MF_ALLOC_WAIT);
 
 		if (folio)
 			split_and_merge(w, folio, order, piece);
@@ -157,7 +173,7 @@ void race_folder(struct worker *w)
 			TAP_EQ(mf_drain(race.map), 0);
 		if (one_in(w, 64)) {
 			mf_map_stats(race.map, &stats);
-			TAP_OK(stats.nr_described >= A_END - A_START);
+			TAP_OK(stats.nr_described >= race.a.end_pfn - race.a.start_pfn);
 			TAP_EQ(mf_zone_info(race.map, 0, &zone), 0);
 		}
 		sched_yield();
@@ -177,11 +193,11 @@ static void use_node(struct worker *w, mf_pfn_t start, mf_pfn_t end)
 
 		TAP_OK(pfn >= start && pfn + mf_folio_nr_frames(folio[nr]) <= end);
 		race_mark(pfn, mf_folio_order(folio[nr]), 0, w->number);
-		atomic_store_explicit(&race.hint[pick(w, NR_HINTS)], pfn, memory_order_relaxed);
+		race_hint(w, pfn);
 		nr++;
 	}
 	while (nr > 0)
-		give_up(w, folio[--nr]);
+		race_give_up(w, folio[--nr]);
 	TAP_EQ(mf_fold(race.map, 1, MF_FOLD_ALL, &nr_folded), 0);
 	atomic_fetch_add(&race.tally[FOLDED], nr_folded);
 }
@@ -197,14 +213,29 @@ static void check_gone(void)
 		}
 }
 
+/* Where the host owns the map's memory every source is the host. */
+static struct mf_region_config any_region(struct worker *w)
+{
+	struct mf_region_config config = {
+		.start_pfn = A_END + pick(w, 1000), .end_pfn = B_END - pick(w, 600),
+		.node = race.with_edges ? (unsigned)pick(w, 2) : 1, .layout = one_in(w, 3) ? MF_LAYOUT_FLAT : MF_LAYOUT_TIERED,
+		.top = 1 + (unsigned)pick(w, 2),
+	};
+
+	if (race.slow.kind != SLOW_TABLES)
+		return config;
+	config.source = (enum mf_source)pick(w, MF_SOURCE_HOST);
+	if (config.source == MF_SOURCE_ALTMAP) {
+		config.start_pfn = mf_round_up(config.start_pfn, 512);
+		config.nr_altmap = 512;
+	}
+	return config;
+}
+
 void race_regions(struct worker *w)
 {
 	for (uint64_t i = 0; i < race.nr_ops / 40; i++) {
-		struct mf_region_config config = {
-			.start_pfn = A_END + pick(w, 1000), .end_pfn = B_END - pick(w, 600),
-			.node = (unsigned)pick(w, 2), .layout = one_in(w, 3) ? MF_LAYOUT_FLAT : MF_LAYOUT_TIERED,
-			.top = 1 + (unsigned)pick(w, 2),
-		};
+		struct mf_region_config config = any_region(w);
 		struct mf_region_info info;
 		unsigned id;
 		int err = mf_region_add(race.map, &config, &id);

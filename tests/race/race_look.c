@@ -25,6 +25,9 @@ static mf_pfn_t somewhere(struct worker *w)
 
 	if (one_in(w, 4))
 		return pick(w, SPAN);
+	/* The first descriptor of a map slot: an alias of a head, where there are such. */
+	if (race.with_diets && one_in(w, 2))
+		return mf_min(mf_round_down(near, 64) + 64 * pick(w, 32), SPAN - 1);
 	return mf_min(near + pick(w, one_in(w, 4) ? 1024 : 2), SPAN - 1);
 }
 
@@ -34,7 +37,8 @@ static void check_held(struct worker *w, struct mf_folio *folio, mf_pfn_t pfn)
 	uint64_t word = mf_page_word(&folio->page);
 	mf_pfn_t first = mf_folio_pfn(race.map, folio);
 
-	TAP_OK(!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED);
+	TAP_OK(!mf_word_is_tail(word) &&
+	       mf_word_kind(word) == (race.with_diets && pfn >= E_END && pfn < F_END ? MF_KIND_DEVICE : MF_KIND_USED));
 	TAP_OK(pfn >= first && pfn < first + ((mf_pfn_t)1 << mf_word_order(word)));
 	if (one_in(w, 4))
 		sched_yield();
@@ -42,6 +46,8 @@ static void check_held(struct worker *w, struct mf_folio *folio, mf_pfn_t pfn)
 	TAP_OK(mf_pfn_folio(race.map, pfn) == folio && mf_page_folio(race.map, mf_pfn_to_page(race.map, pfn)) == folio);
 	TAP_OK(mf_pfn_is_valid(race.map, pfn));
 	TAP_OK(mf_page_word(&folio->page) == word);
+	if (word & MF_WORD_ALIASED && pfn != first && !mf_word_is_tail(mf_page_word(mf_pfn_to_page(race.map, pfn))))
+		count(GETS_ALIASED);
 }
 
 static void look_once(struct worker *w, enum tally how)
@@ -83,6 +89,14 @@ void race_look(struct worker *w)
 
 /* ---- Sections ---------------------------------------------------------------------------------------------- */
 
+/* What a taker does that was overtaken: a compare-and-swap that fails, but wants to write.  On page tables it faults. */
+static void write_nothing(struct mf_folio *folio)
+{
+	uint64_t never = ~(uint64_t)0;
+
+	TAP_OK(!__atomic_compare_exchange_n(&folio->page.counts, &never, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
 /* A section that has seen a count: its record stays backed until the section ends. */
 void race_arm(struct worker *w)
 {
@@ -97,6 +111,7 @@ void race_arm(struct worker *w)
 			atomic_store(mine, (uintptr_t)folio);
 			count(ARMED);
 			sched_yield();
+			write_nothing(folio);
 			atomic_store(mine, 0);
 		}
 		mf_reader_exit(race.map);

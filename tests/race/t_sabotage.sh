@@ -66,6 +66,7 @@ s/err = offline_once(map, r);/{ for (int i = 0; i < 20; i++) sched_yield(); err 
 is_caught no_quiesce_is_caught_in_order test_order core/memmap/reader.c "$no_quiesce"
 is_caught no_quiesce_is_caught_in_race test_race core/memmap/reader.c "$no_quiesce" cpus
 passes a_slow_take_passes test_race core/folio/count.c "$take_slowly" cpus
+# R-CPD-26
 is_caught no_second_resolve_is_caught test_race core/folio/count.c "$take_slowly
 s/still = .*/still = true;/" cpus
 passes a_slow_iterator_passes test_overtake core/folio/folio.c "$next_slowly" iterator

@@ -55,7 +55,7 @@ static bool order_create(struct order *o)
 	struct mf_map_config config = { .machine = &o->slow.machine, .span = TOP_FRAMES };
 
 	*o = (struct order){ 0 };
-	if (slow_machine_create(&o->slow, SLOW_PINNED))
+	if (slow_machine_create(&o->slow, SLOW_PINNED, 0))
 		return false;
 	o->slow.on_relax = count_relax;
 	o->slow.on_discard = count_discard;
@@ -80,7 +80,7 @@ static void *reader(void *ctx)
 {
 	struct order *o = ctx;
 
-	if (mf_linux_thread_register(o->slow.inner) != 0)
+	if (!slow_thread_register(&o->slow))
 		return NULL;
 	mf_reader_enter(o->map);
 	o->counted = mf_folio_refcount(o->folio) == 1;
@@ -159,6 +159,7 @@ static void put_and_remove(struct order *o)
 	TAP_EQ(mf_region_remove(o->map, o->region), 0);
 }
 
+/* R-MEM-48 */
 TAP_TEST(order_region_remove_waits_for_readers)
 {
 	struct order o;

@@ -23,7 +23,7 @@ static bool map_create(void)
 	struct mf_map_config config = { .machine = &slow.machine, .span = FRAMES };
 
 	atomic_store(&done, false);
-	return slow_machine_create(&slow, SLOW_THREADS) == 0 && mf_map_create(&config, &map) == 0;
+	return slow_machine_create(&slow, SLOW_THREADS, 0) == 0 && mf_map_create(&config, &map) == 0;
 }
 
 static void map_destroy(void)
@@ -39,7 +39,7 @@ static void *split_and_merge(void *ctx)
 	struct mf_folio *folio = ctx;
 	mf_pfn_t pfn = mf_folio_pfn(map, folio);
 
-	TAP_OK(mf_linux_thread_register(slow.inner) == 0);
+	TAP_OK(slow_thread_register(&slow));
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		TAP_EQ(mf_folio_split(map, folio, 2), 0);
 		sched_yield();
@@ -98,7 +98,7 @@ static void *take_and_give(void *ctx)
 {
 	atomic_uint *taken = ctx;
 
-	TAP_OK(mf_linux_thread_register(slow.inner) == 0);
+	TAP_OK(slow_thread_register(&slow));
 	while (!atomic_load(&done)) {
 		struct mf_folio *folio;
 
