@@ -17,12 +17,24 @@ enum { STEPS_MAX = 300, LAWS_EVERY = 32 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Three small worlds whose blocks of tier 1 are the top, so that sets fold at once; and one with both tiers. */
-static const struct world_config worlds[] = {
-	{ .machine = "sim", .nr_frames = 1u << 13, .top = 1 },
-	{ .machine = "sim", .nr_frames = 2 * WORLD_GIB_FRAMES },
-	{ .machine = "sim-5", .nr_frames = 1u << 13, .top = 1, .nr_ram_frames = 200 },
-	{ .machine = "sim-arm64-16k", .nr_frames = 1u << 15, .top = 1 },
+enum world_kind { PLAIN, LITTLE_RAM, CLASSIC, CLASSIC_HOG };
+
+/*
+ * Small worlds whose blocks of tier 1 are the top, so that sets fold at once; and some with both tiers.  Inputs that
+ * are kept count on the order: new ones go to the end.
+ */
+static const struct fuzz_world {
+	struct world_config config;
+	enum world_kind kind; /* CLASSIC: with the classic layouts; HOG: where RAM comes and goes                  */
+} worlds[] = {
+	{ { .machine = "sim", .nr_frames = 1u << 13, .top = 1 }, PLAIN },
+	{ { .machine = "sim", .nr_frames = 2 * WORLD_GIB_FRAMES }, PLAIN },
+	{ { .machine = "sim-5", .nr_frames = 1u << 13, .top = 1, .nr_ram_frames = 200 }, LITTLE_RAM },
+	{ { .machine = "sim-arm64-16k", .nr_frames = 1u << 15, .top = 1 }, PLAIN },
+	{ { .machine = "sim", .nr_frames = 1u << 13, .top = 1 }, CLASSIC },
+	{ { .machine = "sim", .nr_frames = 2 * WORLD_GIB_FRAMES }, CLASSIC },
+	{ { .machine = "sim-5", .nr_frames = 1u << 13, .top = 1, .nr_ram_frames = 1024 }, CLASSIC_HOG },
+	{ { .machine = "sim-arm64-16k", .nr_frames = 1u << 16, .top = 1, .nr_ram_frames = 2048 }, CLASSIC_HOG },
 };
 
 static void comment(const char *text)
@@ -61,6 +73,28 @@ static void add_regions(struct operations *ops, mf_pfn_t span)
 		stop(ops, ops->oracle.text);
 }
 
+/* A tiered one, then a classic one and perhaps compounds. */
+static void add_classic_regions(struct operations *ops, mf_pfn_t span)
+{
+	static const enum mf_layout layouts[] = { MF_LAYOUT_HVO_5_14, MF_LAYOUT_HVO_5_18, MF_LAYOUT_HVO_7_1 };
+	mf_pfn_t block = (mf_pfn_t)1 << ops->step;
+	struct mf_region_config tiered = { .start_pfn = choose(ops, 512), .end_pfn = span / 4 + choose(ops, 1024) };
+	struct mf_region_config classic = { .start_pfn = tiered.end_pfn, .end_pfn = 3 * (span / 4) - choose(ops, 600),
+					    .node = (unsigned)choose(ops, 2) };
+	struct mf_region_config compounds = { .start_pfn = 3 * (span / 4), .end_pfn = span - block, .node = 1,
+					      .layout = MF_LAYOUT_DEVDAX, .source = MF_SOURCE_RAM };
+
+	operations_begin(ops, OP_REGION_ADD, 0, 0);
+	tiered.source = choose(ops, 2) ? MF_SOURCE_SELF : MF_SOURCE_RAM;
+	classic.layout = layouts[choose(ops, 3)];
+	classic.source = choose(ops, 4) ? MF_SOURCE_RAM : MF_SOURCE_SELF;
+	classic.flags = (unsigned)choose(ops, MF_REGION_FLAGS_ALL + 1);
+	compounds.unit_order = ops->step - (unsigned)choose(ops, 3);
+	if (!operations_add_region(ops, &tiered) || !operations_add_region(ops, &classic) ||
+	    (choose(ops, 2) && !operations_add_region(ops, &compounds)))
+		stop(ops, ops->oracle.text);
+}
+
 /* Inputs are short: what unfolds and folds comes more often than in the model test. */
 static void favour_transitions(struct operations *ops)
 {
@@ -70,6 +104,18 @@ static void favour_transitions(struct operations *ops)
 	ops->weight[OP_SWEEP] = 40;
 	ops->weight[OP_REGION_ADD] = 15;
 	ops->weight[OP_REGION_REMOVE] = 15;
+}
+
+/* None in worlds that have no classic layouts. */
+static void weigh_diets(struct operations *ops, bool has_classic)
+{
+	ops->has_classic = has_classic;
+	ops->weight[OP_REMAP] = has_classic ? 160 : 0;
+	ops->weight[OP_RESTORE] = has_classic ? 50 : 0;
+	ops->weight[OP_REMAP_LIST] = has_classic ? 40 : 0;
+	ops->weight[OP_RESTORE_LIST] = has_classic ? 20 : 0;
+	ops->weight[OP_DIET_SWITCH] = has_classic ? 8 : 0;
+	ops->weight[OP_FOLD] = has_classic ? 40 : ops->weight[OP_FOLD];
 }
 
 static void run(struct operations *ops, struct world *world)
@@ -85,19 +131,26 @@ static void run(struct operations *ops, struct world *world)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct operations ops;
+	static struct hog hog;
 	struct byte_choices bytes;
-	const struct world_config *config;
+	const struct fuzz_world *w;
 	struct world world;
 
 	byte_choices_init(&bytes, data, size);
-	config = &worlds[bytes.choices.next(&bytes.choices, sizeof(worlds) / sizeof(worlds[0]))];
-	if (!world_open(&world, config) || !operations_init(&ops, world.map, world.machine, &bytes.choices))
+	w = &worlds[bytes.choices.next(&bytes.choices, sizeof(worlds) / sizeof(worlds[0]))];
+	if (!world_open(&world, &w->config) || !operations_init(&ops, world.map, world.machine, &bytes.choices))
 		abort();
 	mf_panic_hook_set(stop_on_panic, &ops);
 	ops.pieces_log2_max = 9;
 	favour_transitions(&ops);
-	ops.may_lack_ram = config->nr_ram_frames != 0;
-	add_regions(&ops, config->nr_frames);
+	weigh_diets(&ops, w->kind >= CLASSIC);
+	ops.may_lack_ram = w->kind == LITTLE_RAM;
+	if (w->kind >= CLASSIC)
+		add_classic_regions(&ops, w->config.nr_frames);
+	else
+		add_regions(&ops, w->config.nr_frames);
+	if (w->kind == CLASSIC_HOG)
+		operations_set_hog(&ops, &hog);
 	run(&ops, &world);
 	check(&ops, &world);
 	if (!operations_free_all(&ops))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* operations.c - which operation comes next; regions, folding; choices at random and from bytes. */
+/* operations.c - which operation comes next; what concerns the map as a whole; choices at random and from bytes. */
 #include "tests/lib/operations.h"
 
 #include <stdio.h>
@@ -10,13 +10,17 @@ const char *const operation_name[NR_OPERATIONS] = {
 	[OP_UNMAP] = "unmap", [OP_FREEZE] = "freeze", [OP_UNFREEZE] = "unfreeze", [OP_MARK] = "mark",
 	[OP_SPLIT] = "split", [OP_MERGE] = "merge", [OP_SWEEP] = "sweep", [OP_FOLD] = "fold", [OP_DRAIN] = "drain",
 	[OP_REGION_ADD] = "region_add", [OP_REGION_REMOVE] = "region_remove", [OP_NEXT] = "next",
+	[OP_REMAP] = "remap", [OP_RESTORE] = "restore", [OP_REMAP_LIST] = "remap_list",
+	[OP_RESTORE_LIST] = "restore_list", [OP_DIET_SWITCH] = "diet_switch",
+	[OP_RAM] = "ram",
 };
 
 static const unsigned balanced[NR_OPERATIONS] = {
 	[OP_ALLOC] = 340, [OP_PUT] = 250, [OP_GET] = 30, [OP_TRY_GET] = 60, [OP_TRY_GET_TIER] = 60, [OP_PIN] = 25,
 	[OP_TRY_PIN] = 25, [OP_MAP] = 30, [OP_UNMAP] = 30, [OP_FREEZE] = 25, [OP_UNFREEZE] = 25, [OP_MARK] = 25,
 	[OP_SPLIT] = 40, [OP_MERGE] = 40, [OP_SWEEP] = 5, [OP_FOLD] = 25, [OP_DRAIN] = 4, [OP_REGION_ADD] = 2,
-	[OP_REGION_REMOVE] = 1, [OP_NEXT] = 10,
+	[OP_REGION_REMOVE] = 1, [OP_NEXT] = 10, [OP_REMAP] = 40, [OP_RESTORE] = 20, [OP_REMAP_LIST] = 10,
+	[OP_RESTORE_LIST] = 5, [OP_DIET_SWITCH] = 2,
 };
 
 /* ---- Choices --------------------------------------------------------------------------------------------------- */
@@ -59,16 +63,22 @@ void byte_choices_init(struct byte_choices *bytes, const uint8_t *data, size_t s
 
 /* ---- A run ----------------------------------------------------------------------------------------------------- */
 
-bool operations_init(struct operations *ops, struct mf_map *map, const struct mf_machine *machine,
-		     struct choices *choices)
+bool operations_init(struct operations *ops, struct mf_map *map, struct mf_machine *machine, struct choices *choices)
 {
-	*ops = (struct operations){ .choices = choices, .map = map, .pieces_log2_max = 12 };
+	*ops = (struct operations){ .choices = choices, .map = map, .has_classic = true, .pieces_log2_max = 12 };
 	for (unsigned i = 0; i < NR_OPERATIONS; i++)
 		ops->weight[i] = balanced[i];
 	ops->step = mf_map_geometry(map)->step;
 	ops->frames_max = mf_map_geometry(map)->span;
+	ops->machine = machine;
 	ops->on_tables = machine->backing == MF_WINDOW_TABLES;
-	return oracle_create(&ops->oracle, map);
+	return oracle_create(&ops->oracle, map, machine);
+}
+
+void operations_set_hog(struct operations *ops, struct hog *hog)
+{
+	ops->hog = hog;
+	ops->weight[OP_RAM] = 4;
 }
 
 void operations_exit(struct operations *ops)
@@ -116,122 +126,6 @@ mf_pfn_t operations_any_pfn(struct operations *ops)
 	return r->config.start_pfn + at % (r->config.end_pfn - r->config.start_pfn);
 }
 
-/* ---- Regions --------------------------------------------------------------------------------------------------- */
-
-static int expected_add(const struct operations *ops, const struct mf_region_config *c)
-{
-	if (c->start_pfn >= c->end_pfn)
-		return -MF_EINVAL;
-	if (c->end_pfn > ops->oracle.span)
-		return -MF_E2BIG;
-	return oracle_overlaps(&ops->oracle, c->start_pfn, c->end_pfn) ? -MF_EEXIST : 0;
-}
-
-bool operations_add_region(struct operations *ops, const struct mf_region_config *config)
-{
-	unsigned id = ORACLE_REGIONS_MAX;
-	int expected = expected_add(ops, config);
-	int err = mf_region_add(ops->map, config, &id);
-
-	if (err != expected && !(ops->may_lack_ram && err == -MF_ENOMEM && !expected))
-		return oracle_fail(&ops->oracle, "mf_region_add(%llu, %llu) gave %d; %d was expected",
-				   (unsigned long long)config->start_pfn, (unsigned long long)config->end_pfn, err,
-				   expected);
-	operations_end(ops, err);
-	if (!err) {
-		oracle_region_added(&ops->oracle, id, config);
-		oracle_check_range(&ops->oracle, config->start_pfn, config->end_pfn);
-	}
-	return !ops->oracle.failed;
-}
-
-static uint64_t frames_present(const struct operations *ops, unsigned *nr_regions)
-{
-	uint64_t nr = 0;
-
-	*nr_regions = 0;
-	for (unsigned i = 0; i < ORACLE_REGIONS_MAX; i++) {
-		const struct oracle_region *r = &ops->oracle.region[i];
-
-		*nr_regions += r->present;
-		nr += r->present ? r->config.end_pfn - r->config.start_pfn : 0;
-	}
-	return nr;
-}
-
-/* Small, of some blocks of tier 1, or large; at any alignment or at a block's. */
-static void region_add(struct operations *ops)
-{
-	const struct mf_geometry *g = mf_map_geometry(ops->map);
-	unsigned nr_regions, size = (unsigned)choose(ops, 4), align = (unsigned)choose(ops, 4);
-	uint64_t present = frames_present(ops, &nr_regions);
-	mf_pfn_t start = choose(ops, ops->oracle.span), nr, unit;
-	struct mf_region_config config;
-
-	if (present < ops->frames_max / 4 * 3)
-		size = 3;
-	nr = choose(ops, size == 0 ? 64 : size < 3 ? (uint64_t)40 << g->step : ops->oracle.span / 3);
-	unit = (mf_pfn_t)1 << (align == 0 ? 0 : align == 1 ? g->shift[1] : align == 2 ? g->shift[g->top] : 3);
-	start = mf_round_down(start, unit);
-	for (unsigned i = 0; i < 8 && oracle_overlaps(&ops->oracle, start, start + nr); i++)
-		start = mf_round_down(choose(ops, ops->oracle.span), unit);
-	config = (struct mf_region_config){
-		.start_pfn = start,
-		.end_pfn = align ? mf_round_up(start + nr, unit) : start + nr,
-		.node = (unsigned)choose(ops, 3),
-		.layout = choose(ops, 4) ? MF_LAYOUT_TIERED : MF_LAYOUT_FLAT,
-		.top = (unsigned)choose(ops, g->top + 1),
-	};
-	config.source = choose(ops, config.layout == MF_LAYOUT_FLAT ? 8 : 2) ? MF_SOURCE_RAM : MF_SOURCE_SELF;
-	operations_begin(ops, OP_REGION_ADD, config.start_pfn, config.end_pfn);
-	if (nr_regions >= OPERATIONS_REGIONS || present + nr > ops->frames_max)
-		return;
-	operations_add_region(ops, &config);
-}
-
-static void drop_range(struct operations *ops, mf_pfn_t start, mf_pfn_t end)
-{
-	struct oracle *o = &ops->oracle;
-
-	for (mf_pfn_t pfn = start; pfn < end && !o->failed;) {
-		uint32_t number = o->frame[pfn].folio;
-
-		pfn = number ? o->folio[number].pfn + ((mf_pfn_t)1 << o->folio[number].order) : pfn + 1;
-		if (number)
-			operations_drop_all(ops, number);
-	}
-}
-
-/* With users it must be refused.  Without, it may host map slots of others where the map lies in frames. */
-static void region_remove(struct operations *ops)
-{
-	unsigned id = (unsigned)choose(ops, ORACLE_REGIONS_MAX);
-	struct oracle_region *r = &ops->oracle.region[id];
-	bool evacuate = choose(ops, 4) == 0, may_refuse;
-	unsigned nr_regions;
-	int err;
-
-	operations_begin(ops, OP_REGION_REMOVE, id, evacuate);
-	if (r->present && evacuate && frames_present(ops, &nr_regions) > ops->frames_max / 3 * 2)
-		drop_range(ops, r->config.start_pfn, r->config.end_pfn);
-	if (ops->oracle.failed)
-		return;
-	may_refuse = r->nr_used || (ops->on_tables && r->config.source == MF_SOURCE_SELF);
-	err = mf_region_remove(ops->map, id);
-	operations_end(ops, err);
-	if (!r->present) {
-		if (err != -MF_ENOENT)
-			oracle_fail(&ops->oracle, "mf_region_remove(%u) of no region gave %d", id, err);
-		return;
-	}
-	if (err == -MF_EBUSY ? !may_refuse : err != 0 || r->nr_used)
-		oracle_fail(&ops->oracle, "mf_region_remove(%u) gave %d with %llu frames in use", id, err,
-			    (unsigned long long)r->nr_used);
-	else if (!err)
-		oracle_region_removed(&ops->oracle, id);
-	oracle_check_range(&ops->oracle, r->config.start_pfn, r->config.end_pfn);
-}
-
 /* ---- The map as a whole ---------------------------------------------------------------------------------------- */
 
 static void fold(struct operations *ops)
@@ -247,6 +141,8 @@ static void fold(struct operations *ops)
 	if (err)
 		oracle_fail(&ops->oracle, "mf_fold() gave %d", err);
 	oracle_check_frame(&ops->oracle, pfn);
+	if (!operations_lack_ram(ops))
+		oracle_check_none_kept(&ops->oracle, node);
 }
 
 static void drain(struct operations *ops)
@@ -267,19 +163,27 @@ static void sweep(struct operations *ops)
 	mf_pfn_t pfn = mf_round_down(operations_any_pfn(ops), size);
 
 	operations_begin(ops, OP_SWEEP, pfn, size);
-	drop_range(ops, pfn, mf_min(pfn + size, ops->oracle.span));
+	operations_drop_range(ops, pfn, mf_min(pfn + size, ops->oracle.span));
+	operations_end(ops, 0);
+}
+
+/* A few frames of RAM are left, or all of it. */
+static void ram(struct operations *ops)
+{
+	uint64_t nr = choose(ops, 3) ? choose(ops, 64) : ~(uint64_t)0;
+
+	operations_begin(ops, OP_RAM, nr, 0);
+	hog_end(ops->hog);
+	if (nr != ~(uint64_t)0) {
+		hog_all(ops->hog, ops->machine);
+		hog_put(ops->hog, nr);
+	}
 	operations_end(ops, 0);
 }
 
 static void run(struct operations *ops, enum operation what)
 {
 	switch (what) {
-	case OP_REGION_ADD:
-		region_add(ops);
-		break;
-	case OP_REGION_REMOVE:
-		region_remove(ops);
-		break;
 	case OP_FOLD:
 		fold(ops);
 		break;
@@ -288,6 +192,20 @@ static void run(struct operations *ops, enum operation what)
 		break;
 	case OP_SWEEP:
 		sweep(ops);
+		break;
+	case OP_RAM:
+		ram(ops);
+		break;
+	case OP_REGION_ADD:
+	case OP_REGION_REMOVE:
+		operations_run_region(ops, what);
+		break;
+	case OP_REMAP:
+	case OP_RESTORE:
+	case OP_REMAP_LIST:
+	case OP_RESTORE_LIST:
+	case OP_DIET_SWITCH:
+		operations_run_diet(ops, what);
 		break;
 	case OP_GET:
 	case OP_TRY_GET:
@@ -330,9 +248,14 @@ bool operations_free_all(struct operations *ops)
 	struct oracle *o = &ops->oracle;
 
 	operations_begin(ops, OP_SWEEP, 0, o->span);
-	while (o->nr_live && !o->failed)
-		operations_drop_all(ops, o->live[o->nr_live - 1]);
+	if (ops->hog)
+		hog_end(ops->hog);
+	/* The last one takes the place of one that goes; what is passed and stays is a compound. */
+	for (uint32_t i = o->nr_live; i > 0 && !o->failed; i--)
+		operations_drop_all(ops, o->live[i - 1]);
 	if (!o->failed && mf_fold(ops->map, MF_ANY_NODE, MF_FOLD_ALL, NULL) != 0)
 		oracle_fail(o, "mf_fold() of everything failed");
+	if (!operations_lack_ram(ops))
+		oracle_check_none_kept(o, MF_ANY_NODE);
 	return !o->failed && oracle_check_all(o);
 }

@@ -5,14 +5,17 @@
  * Which operation, on what, is read from a source of choices: a random generator (tests/model) or the bytes of a fuzzer
  * (tests/fuzz).  Owns the oracle, counters and the last operations; the machine and the map are the caller's.
  *
- *   operations.c         the dispatcher, history, regions, folding, the end of a run
+ *   operations.c         the dispatcher, history, folding, the end of a run
+ *   operations_region.c  regions come and go
  *   operations_folio.c   folios: allocate, drop, freeze, mark, iterate
  *   operations_hold.c    folios: reference, pin, map
  *   operations_split.c   folios: split, merge
+ *   operations_diet.c    folios: on a diet and off it, one by one and in lists; the switch
  */
 #ifndef TESTS_LIB_OPERATIONS_H
 #define TESTS_LIB_OPERATIONS_H
 
+#include "tests/lib/hog.h"
 #include "tests/lib/oracle.h"
 
 /* A number in [0, below); below > 0.  When a finite source has no more it answers 0 and sets `ended`. */
@@ -39,6 +42,7 @@ void byte_choices_init(struct byte_choices *bytes, const uint8_t *data, size_t s
 enum operation {
 	OP_ALLOC, OP_PUT, OP_GET, OP_TRY_GET, OP_TRY_GET_TIER, OP_PIN, OP_TRY_PIN, OP_MAP, OP_UNMAP, OP_FREEZE,
 	OP_UNFREEZE, OP_MARK, OP_SPLIT, OP_MERGE, OP_SWEEP, OP_FOLD, OP_DRAIN, OP_REGION_ADD, OP_REGION_REMOVE, OP_NEXT,
+	OP_REMAP, OP_RESTORE, OP_REMAP_LIST, OP_RESTORE_LIST, OP_DIET_SWITCH, OP_RAM,
 	NR_OPERATIONS,
 };
 
@@ -48,7 +52,7 @@ struct operations_history {
 	int64_t result;
 };
 
-enum { OPERATIONS_HISTORY = 20, OPERATIONS_SPLITS = 16, OPERATIONS_REGIONS = 6 };
+enum { OPERATIONS_HISTORY = 20, OPERATIONS_SPLITS = 16, OPERATIONS_REGIONS = 9 };
 
 struct operations {
 	struct oracle oracle;
@@ -57,11 +61,17 @@ struct operations {
 	unsigned step;                /* order of a block of tier 1                                          */
 	bool on_tables;
 	bool may_lack_ram;            /* the machine has little: no memory is a legal answer of more calls        */
+	struct hog *hog;              /* for OP_RAM: now and then it has most of the machine's RAM; or NULL        */
+	struct mf_machine *machine;
+	bool has_classic;             /* regions of the classic layouts come, too                               */
+	bool diet_is_off;             /* the map's switch                                                      */
 	uint64_t frames_max;          /* frames in regions at most                                           */
 	unsigned pieces_log2_max;     /* a split makes at most so many pieces                                  */
 	unsigned weight[NR_OPERATIONS];
-	unsigned order_bias;          /* 0: mixed; 1, 2: mostly base frames, blocks of tier 1                   */
+	unsigned order_bias;          /* 0: mixed; 1, 2, 3: mostly base frames, blocks of tier 1, of tier 2          */
 	uint64_t nr_steps, nr_done[NR_OPERATIONS], nr_refused[NR_OPERATIONS];
+	uint64_t nr_remapped, nr_restored; /* folios, in lists or not; restored by name                         */
+	uint64_t nr_kept;             /* freed on a diet                                                       */
 	struct operations_history history[OPERATIONS_HISTORY]; /* [nr_steps % OPERATIONS_HISTORY]              */
 	struct { mf_pfn_t pfn; unsigned order; } split[OPERATIONS_SPLITS]; /* the last ones, to be merged again */
 	unsigned nr_splits;
@@ -69,9 +79,10 @@ struct operations {
 
 extern const char *const operation_name[NR_OPERATIONS];
 
-/* All weights as for a balanced mix.  False when there is no memory. */
-bool operations_init(struct operations *ops, struct mf_map *map, const struct mf_machine *machine,
-		     struct choices *choices);
+/* All weights as for a balanced mix, without a hog.  False when there is no memory. */
+bool operations_init(struct operations *ops, struct mf_map *map, struct mf_machine *machine, struct choices *choices);
+/* RAM comes and goes from now on: `hog` takes it from a sim. */
+void operations_set_hog(struct operations *ops, struct hog *hog);
 void operations_exit(struct operations *ops);
 
 /* Adds a region to map and oracle; for what stands there at the beginning.  False: see ops->oracle.text. */
@@ -93,6 +104,12 @@ static inline uint64_t choose(struct operations *ops, uint64_t below)
 	return ops->choices->next(ops->choices, below);
 }
 
+/* No memory is a legal answer now. */
+static inline bool operations_lack_ram(const struct operations *ops)
+{
+	return ops->may_lack_ram || (ops->hog && ops->hog->nr > 0);
+}
+
 /* Notes an operation's arguments before it runs, and its result afterwards. */
 void operations_begin(struct operations *ops, enum operation what, uint64_t a, uint64_t b);
 void operations_end(struct operations *ops, int64_t result);
@@ -107,18 +124,18 @@ mf_pfn_t operations_any_pfn(struct operations *ops);
 uint32_t operations_any_folio(struct operations *ops);
 uint32_t operations_any_folio_that(struct operations *ops, bool (*fits)(const struct oracle_folio *f));
 
-static inline bool is_held(const struct oracle_folio *f)
-{
-	return f->refs > 0;
-}
 
 /* One holder less; the last one frees, unless an owner keeps it.  The number may be gone afterwards. */
 void operations_drop(struct operations *ops, uint32_t number);
-/* Drops all of them, maps too, and frees it though an owner may keep it. */
+/* Drops all of them, maps too, and frees it though an owner may keep it; but a compound of a device stays. */
 void operations_drop_all(struct operations *ops, uint32_t number);
+/* The same for every folio that starts in the range or reaches into it. */
+void operations_drop_range(struct operations *ops, mf_pfn_t start, mf_pfn_t end);
 /* Runs one of the operations that the file is for. */
 void operations_run_folio(struct operations *ops, enum operation what);
 void operations_run_hold(struct operations *ops, enum operation what);
 void operations_run_split(struct operations *ops, enum operation what);
+void operations_run_region(struct operations *ops, enum operation what);
+void operations_run_diet(struct operations *ops, enum operation what);
 
 #endif

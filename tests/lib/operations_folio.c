@@ -61,6 +61,7 @@ static void gone(struct operations *ops, uint32_t number)
 {
 	const struct oracle_folio was = ops->oracle.folio[number];
 
+	ops->nr_kept += was.dieted;
 	oracle_folio_removed(&ops->oracle, number);
 	oracle_check_range(&ops->oracle, was.pfn, was.pfn + ((mf_pfn_t)1 << was.order));
 }
@@ -77,13 +78,14 @@ static void free_frozen(struct operations *ops, uint32_t number)
 void operations_drop(struct operations *ops, uint32_t number)
 {
 	struct oracle_folio *f = &ops->oracle.folio[number];
+	uint32_t own = oracle_own_refs(f);
 	bool last = f->refs == 1, told = last && f->owner;
 
-	if (last)
+	if (f->refs == own + 1)
 		unmap_all(f);
 	nr_released = 0;
 	released = NULL;
-	if (f->refs > f->pins) {
+	if (f->refs - own > f->pins) {
 		mf_folio_put(ops->map, f->handle);
 	} else {
 		mf_folio_unpin(ops->map, f->handle);
@@ -105,6 +107,8 @@ void operations_drop_all(struct operations *ops, uint32_t number)
 
 	while (f->refs > 1 && !ops->oracle.failed)
 		operations_drop(ops, number);
+	if (f->kind == MF_KIND_DEVICE)
+		return;
 	if (f->refs == 1 && f->owner == &keeper)
 		operations_drop(ops, number);
 	if (ops->oracle.failed)
@@ -115,9 +119,22 @@ void operations_drop_all(struct operations *ops, uint32_t number)
 		operations_drop(ops, number);
 }
 
+void operations_drop_range(struct operations *ops, mf_pfn_t start, mf_pfn_t end)
+{
+	struct oracle *o = &ops->oracle;
+
+	for (mf_pfn_t pfn = start; pfn < end && !o->failed;) {
+		uint32_t number = o->frame[pfn].folio;
+
+		pfn = number ? o->folio[number].pfn + ((mf_pfn_t)1 << o->folio[number].order) : pfn + 1;
+		if (number)
+			operations_drop_all(ops, number);
+	}
+}
+
 static void put(struct operations *ops)
 {
-	uint32_t number = operations_any_folio_that(ops, is_held);
+	uint32_t number = operations_any_folio_that(ops, oracle_is_held);
 
 	if (!number)
 		return;
@@ -135,7 +152,7 @@ static unsigned any_order(struct operations *ops)
 	uint64_t what = choose(ops, 16);
 
 	if (ops->order_bias && what < 12)
-		return g->shift[mf_min(ops->order_bias - 1, 1)];
+		return g->shift[mf_min(ops->order_bias - 1, g->top)];
 	if (what < 8)
 		return 0;
 	if (what < 11)
@@ -148,9 +165,19 @@ static unsigned any_order(struct operations *ops)
 	return what < 3 ? g->shift[g->top] : what < 7 ? g->step : (unsigned)choose(ops, 64);
 }
 
+/* Does a block still host slots of its own, for which RAM was lacking? */
+static bool hosts_itself(struct operations *ops)
+{
+	struct mf_map_stats stats;
+
+	mf_map_stats(ops->map, &stats);
+	return stats.nr_hosted > 0;
+}
+
 /*
  * No memory is a legal answer only when there is none: no free frame for order 0; for blocks of tier 1 and up at
- * most as many unused ones as there are set-aside blocks to spoil them.  (In between, hosts lie among unused ones.)
+ * most as many unused ones as there are set-aside blocks to spoil them, and nothing that could be restored.  (In
+ * between, hosts lie among unused ones.)
  */
 static void check_refusal(struct operations *ops, int node, unsigned order)
 {
@@ -166,7 +193,8 @@ static void check_refusal(struct operations *ops, int node, unsigned order)
 	if (order == 0 && nr_free)
 		oracle_fail(&ops->oracle, "no memory of order 0, but %llu frames are free",
 			    (unsigned long long)nr_free);
-	if (order < ops->step)
+	oracle_check_none_kept(&ops->oracle, node);
+	if (order < ops->step || (ops->hog && hosts_itself(ops)))
 		return;
 	nr_runs = oracle_unused_runs(&ops->oracle, node, order);
 	if (nr_runs > nr_set_aside)
@@ -204,7 +232,7 @@ static void alloc(struct operations *ops)
 		allocated(ops, folio, order, node, flags);
 	else if (err != (order >= MF_ORDERS_MAX ? -MF_EINVAL : -MF_ENOMEM))
 		oracle_fail(&ops->oracle, "mf_folio_alloc() of order %u gave %d", order, err);
-	else if (err == -MF_ENOMEM && !(flags & MF_ALLOC_NOWAIT) && !ops->may_lack_ram &&
+	else if (err == -MF_ENOMEM && !(flags & MF_ALLOC_NOWAIT) && !operations_lack_ram(ops) &&
 		 ops->nr_refused[OP_ALLOC] % 8 == 1)
 		check_refusal(ops, flags & MF_ALLOC_THIS_NODE ? node : MF_ANY_NODE, order);
 }
@@ -216,9 +244,15 @@ static bool is_frozen(const struct oracle_folio *f)
 	return f->refs == 0;
 }
 
+/* Of a compound one reference is nobody's to freeze. */
+static bool can_be_frozen(const struct oracle_folio *f)
+{
+	return oracle_is_held(f) && f->kind == MF_KIND_USED;
+}
+
 static void freeze(struct operations *ops)
 {
-	uint32_t number = operations_any_folio_that(ops, is_held);
+	uint32_t number = operations_any_folio_that(ops, can_be_frozen);
 	struct oracle_folio *f = &ops->oracle.folio[number];
 	uint32_t expected;
 	bool frozen;
@@ -257,7 +291,7 @@ static void unfreeze(struct operations *ops)
 /* The owner's words and flags. */
 static void mark(struct operations *ops)
 {
-	uint32_t number = operations_any_folio_that(ops, is_held);
+	uint32_t number = operations_any_folio_that(ops, oracle_is_held);
 	struct oracle_folio *f = &ops->oracle.folio[number];
 	uint64_t flags = choose(ops, 16) * MF_FLAG_USER0;
 
@@ -283,6 +317,17 @@ static void mark(struct operations *ops)
 
 /* ---- Iteration ------------------------------------------------------------------------------------------------- */
 
+/* What is kept may be met on the way: it is frozen, as folios in use may be. */
+static bool is_kept_before(struct operations *ops, const struct mf_folio *found, const struct oracle_folio *f)
+{
+	mf_pfn_t pfn = mf_folio_pfn(ops->map, found);
+
+	if ((f && f->pfn <= pfn) || !oracle_is_kept(&ops->oracle, pfn, found))
+		return false;
+	operations_end(ops, 0);
+	return oracle_check_kept(&ops->oracle, pfn);
+}
+
 static void next(struct operations *ops)
 {
 	mf_pfn_t pfn = operations_any_pfn(ops), end = pfn + choose(ops, 4096), at = pfn, after = 0, expected;
@@ -292,6 +337,8 @@ static void next(struct operations *ops)
 	operations_begin(ops, OP_NEXT, pfn, end);
 	while (at < end && !f)
 		f = oracle_at(&ops->oracle, at++);
+	if (found && is_kept_before(ops, found, f))
+		return;
 	expected = f ? f->pfn + ((mf_pfn_t)1 << f->order) : end;
 	operations_end(ops, found ? 0 : -MF_ENOENT);
 	if (found != (f ? f->handle : NULL) || after != expected)

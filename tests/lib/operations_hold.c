@@ -7,7 +7,7 @@
 
 static bool is_mapped(const struct oracle_folio *f)
 {
-	return f->refs > 0 && f->mapped > 0;
+	return oracle_is_held(f) && f->mapped > 0;
 }
 
 /* ---- References and pins ----------------------------------------------------------------------------------------- */
@@ -58,7 +58,7 @@ static void try_get_tier(struct operations *ops)
 
 static void hold(struct operations *ops, enum operation what)
 {
-	uint32_t number = operations_any_folio_that(ops, is_held);
+	uint32_t number = operations_any_folio_that(ops, oracle_is_held);
 	struct oracle_folio *f = &ops->oracle.folio[number];
 
 	if (!number)
@@ -79,7 +79,7 @@ static void hold(struct operations *ops, enum operation what)
 
 static void map_some(struct operations *ops)
 {
-	uint32_t number = operations_any_folio_that(ops, is_held), nr = 1 + (uint32_t)choose(ops, 256);
+	uint32_t number = operations_any_folio_that(ops, oracle_is_held), nr = 1 + (uint32_t)choose(ops, 256);
 	struct oracle_folio *f = &ops->oracle.folio[number];
 	bool whole = choose(ops, 2);
 	int err;

@@ -15,6 +15,12 @@ static bool is_sole(const struct oracle_folio *f)
 	return f->refs == 1 && f->pins == 0 && f->mapped == 0;
 }
 
+/* Nothing but its holder may say no to a split or a merge. */
+static bool is_whole(const struct oracle_folio *f)
+{
+	return is_sole(f) && f->kind == MF_KIND_USED && !f->dieted;
+}
+
 /* At least a block of tier 1, for every P, and nobody else's. */
 static bool is_huge(const struct oracle_folio *f)
 {
@@ -77,7 +83,7 @@ static void split(struct operations *ops)
 	if (!number)
 		return;
 	piece = any_piece(ops, f->order);
-	expected = piece >= f->order ? -MF_EINVAL : is_sole(f) ? 0 : -MF_EBUSY;
+	expected = piece >= f->order || f->kind == MF_KIND_DEVICE ? -MF_EINVAL : is_whole(f) ? 0 : -MF_EBUSY;
 	operations_begin(ops, OP_SPLIT, f->pfn, (uint64_t)f->order << 8 | piece);
 	err = mf_folio_split(ops->map, f->handle, piece);
 	operations_end(ops, err);
@@ -105,7 +111,7 @@ static int expected_merge(struct operations *ops, mf_pfn_t pfn, unsigned order)
 	for (mf_pfn_t at = pfn; at < end;) {
 		const struct oracle_folio *f = oracle_at(&ops->oracle, at);
 
-		if (!f || f->pfn != at || !is_sole(f) || f->owner != first->owner ||
+		if (!f || f->pfn != at || !is_whole(f) || f->owner != first->owner ||
 		    ops->oracle.frame[at].region != ops->oracle.frame[pfn].region)
 			return -MF_EBUSY;
 		at += (mf_pfn_t)1 << f->order;

@@ -6,14 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool oracle_create(struct oracle *o, struct mf_map *map)
+bool oracle_create(struct oracle *o, struct mf_map *map, const struct mf_machine *machine)
 {
 	*o = (struct oracle){ .map = map, .span = mf_map_geometry(map)->span, .room = 1024, .nr_folios = 1 };
+	o->page_shift = machine->paging.page_shift;
+	o->on_tables = machine->backing == MF_WINDOW_TABLES;
 	o->frame = calloc(o->span, sizeof(*o->frame));
 	o->folio = malloc(o->room * sizeof(*o->folio));
 	o->live = malloc(o->room * sizeof(*o->live));
 	o->spare = malloc(o->room * sizeof(*o->spare));
-	if (o->frame && o->folio && o->live && o->spare)
+	if (oracle_diet_create(o) && o->frame && o->folio && o->live && o->spare)
 		return true;
 	oracle_destroy(o);
 	return false;
@@ -25,6 +27,7 @@ void oracle_destroy(struct oracle *o)
 	free(o->folio);
 	free(o->live);
 	free(o->spare);
+	oracle_diet_destroy(o);
 }
 
 bool oracle_fail(struct oracle *o, const char *format, ...)
@@ -44,22 +47,36 @@ bool oracle_fail(struct oracle *o, const char *format, ...)
 
 void oracle_region_added(struct oracle *o, unsigned id, const struct mf_region_config *config)
 {
+	struct mf_region_info info;
+
 	if (id >= ORACLE_REGIONS_MAX || o->region[id].present) {
 		oracle_fail(o, "a region got number %u, which is taken or not the lowest", id);
 		return;
 	}
-	o->region[id] = (struct oracle_region){ .present = true, .config = *config };
+	if (mf_region_info(o->map, id, &info) != 0) {
+		oracle_fail(o, "region %u has just been added, and is not there", id);
+		return;
+	}
+	o->region[id] = (struct oracle_region){ .present = true, .config = *config, .zone = info.zone };
 	for (mf_pfn_t pfn = config->start_pfn; pfn < config->end_pfn; pfn++)
 		o->frame[pfn].region = (uint16_t)(id + 1);
+	if (config->layout == MF_LAYOUT_DEVDAX)
+		oracle_compounds_added(o, id);
 }
 
 void oracle_region_removed(struct oracle *o, unsigned id)
 {
 	const struct mf_region_config *c = &o->region[id].config;
 
-	for (mf_pfn_t pfn = c->start_pfn; pfn < c->end_pfn; pfn++)
+	for (mf_pfn_t pfn = c->start_pfn; pfn < c->end_pfn; pfn++) {
+		if (o->frame[pfn].folio)
+			oracle_folio_removed(o, o->frame[pfn].folio);
+		if (o->frame[pfn].kept)
+			oracle_kept_ended(o, o->frame[pfn].kept);
 		o->frame[pfn] = (struct oracle_frame){ 0 };
+	}
 	o->region[id].present = false;
+	oracle_tails_dropped(o, o->region[id].zone);
 }
 
 static void *grown(void *old, size_t nr, size_t size)
@@ -106,11 +123,14 @@ uint32_t oracle_folio_added(struct oracle *o, struct mf_folio *handle, mf_pfn_t 
 	}
 	number = new_number(o);
 	o->folio[number] = (struct oracle_folio){ .handle = handle, .pfn = pfn, .order = order, .refs = 1,
-						  .place = o->nr_live };
+						  .kind = MF_KIND_USED, .place = o->nr_live };
 	o->live[o->nr_live++] = number;
 	o->region[o->frame[pfn].region - 1].nr_used += end - pfn;
-	for (; pfn < end; pfn++)
+	for (; pfn < end; pfn++) {
+		if (o->frame[pfn].kept)
+			oracle_kept_ended(o, o->frame[pfn].kept);
 		o->frame[pfn].folio = number;
+	}
 	return number;
 }
 
@@ -119,9 +139,12 @@ void oracle_folio_removed(struct oracle *o, uint32_t number)
 	struct oracle_folio *f = &o->folio[number];
 	mf_pfn_t end = f->pfn + ((mf_pfn_t)1 << f->order);
 
-	o->region[o->frame[f->pfn].region - 1].nr_used -= end - f->pfn;
+	if (f->kind == MF_KIND_USED)
+		o->region[o->frame[f->pfn].region - 1].nr_used -= end - f->pfn;
 	for (mf_pfn_t pfn = f->pfn; pfn < end; pfn++)
 		o->frame[pfn].folio = 0;
+	if (f->dieted && f->kind == MF_KIND_USED)
+		oracle_kept_added(o, f);
 	o->live[f->place] = o->live[--o->nr_live];
 	o->folio[o->live[f->place]].place = f->place;
 	o->spare[o->nr_spare++] = number;
@@ -152,8 +175,8 @@ uint64_t oracle_unused_runs(const struct oracle *o, int node, unsigned order)
 	for (unsigned i = 0; i < ORACLE_REGIONS_MAX; i++) {
 		const struct mf_region_config *c = &o->region[i].config;
 
-		/* The reserve of a flat region on its own frames is never the allocator's. */
-		if (c->layout == MF_LAYOUT_FLAT && c->source == MF_SOURCE_SELF)
+		/* A reserve of the region's own frames is not the allocator's. */
+		if (c->layout != MF_LAYOUT_TIERED && c->source != MF_SOURCE_RAM)
 			continue;
 		if (!o->region[i].present || (node != MF_ANY_NODE && c->node != (unsigned)node))
 			continue;
@@ -190,11 +213,13 @@ static bool check_counts(struct oracle *o, const struct oracle_folio *f)
 	const struct mf_folio *h = f->handle;
 	uint64_t word = mf_page_word(&h->page);
 
-	if (mf_word_kind(word) != MF_KIND_USED || mf_word_is_tail(word) || mf_folio_order(h) != f->order ||
+	if (mf_word_kind(word) != f->kind || mf_word_is_tail(word) || mf_folio_order(h) != f->order ||
 	    mf_folio_pfn(o->map, h) != f->pfn || mf_word_region(word) != o->frame[f->pfn].region - 1u ||
-	    mf_word_node(word) != o->region[o->frame[f->pfn].region - 1].config.node)
-		return oracle_fail(o, "the folio at pfn %llu, order %u, has the word %llx", (unsigned long long)f->pfn,
-				   f->order, (unsigned long long)word);
+	    mf_word_node(word) != o->region[o->frame[f->pfn].region - 1].config.node ||
+	    mf_folio_is_on_diet(h) != f->dieted)
+		return oracle_fail(o, "the folio at pfn %llu, order %u, %s a diet, has the word %llx",
+				   (unsigned long long)f->pfn, f->order, f->dieted ? "on" : "not on",
+				   (unsigned long long)word);
 	if (mf_folio_refcount(h) != f->refs || mf_folio_pincount(h) != f->pins || mf_folio_mapcount(h) != f->mapped ||
 	    mf_folio_whole_mapcount(h) != f->whole)
 		return oracle_fail(o, "the folio at pfn %llu has counts %u %u %d %d; %u %u %d %d were expected",
@@ -219,6 +244,30 @@ static bool check_lookups(struct oracle *o, mf_pfn_t pfn, const struct mf_folio 
 	return true;
 }
 
+/*
+ * What the lowest descriptor of a frame of a folio is: its head, a tail; nothing where the folio is described in larger
+ * blocks, which only a tiered region does.
+ */
+static bool check_kind(struct oracle *o, mf_pfn_t pfn, const struct oracle_folio *f)
+{
+	enum mf_kind kind = mf_page_kind(mf_pfn_to_page(o->map, pfn));
+	enum mf_kind expected = pfn == f->pfn ? f->kind : MF_KIND_TAIL;
+
+	if (mf_page_tier(o->map, &f->handle->page) > 0 && oracle_region_at(o, pfn)->config.layout == MF_LAYOUT_TIERED)
+		expected = MF_KIND_NONE;
+	return kind == expected ? true :
+				  oracle_fail(o, "pfn %llu has a descriptor of kind %d; %d was expected",
+					      (unsigned long long)pfn, (int)kind, (int)expected);
+}
+
+static bool check_part(struct oracle *o, mf_pfn_t pfn, const struct oracle_folio *f, const struct mf_folio *answer)
+{
+	if (answer != f->handle)
+		return oracle_fail(o, "pfn %llu: %p answers; it is part of the folio %p", (unsigned long long)pfn,
+				   (const void *)answer, (const void *)f->handle);
+	return check_kind(o, pfn, f);
+}
+
 bool oracle_check_frame(struct oracle *o, mf_pfn_t pfn)
 {
 	const struct oracle_folio *f = oracle_at(o, pfn);
@@ -226,12 +275,12 @@ bool oracle_check_frame(struct oracle *o, mf_pfn_t pfn)
 
 	if (o->failed || !check_lookups(o, pfn, &answer))
 		return false;
-	if (!f)
-		return check_unused(o, pfn, answer);
-	if (answer != f->handle)
-		return oracle_fail(o, "pfn %llu: %p answers; it is part of the folio %p", (unsigned long long)pfn,
-				   (const void *)answer, (const void *)f->handle);
-	return check_counts(o, f);
+	if (mf_pfn_is_valid(o->map, pfn) != (o->frame[pfn].region != 0))
+		return oracle_fail(o, "pfn %llu: the map and the oracle differ about whether there is memory",
+				   (unsigned long long)pfn);
+	if (f)
+		return check_part(o, pfn, f, answer) && check_counts(o, f);
+	return oracle_is_kept(o, pfn, answer) ? oracle_check_kept(o, pfn) : check_unused(o, pfn, answer);
 }
 
 bool oracle_check_range(struct oracle *o, mf_pfn_t start, mf_pfn_t end)
@@ -264,15 +313,35 @@ static void check_region(struct oracle *o, const struct oracle_region *r)
 		} else {
 			const struct mf_folio *answer;
 
-			if (check_lookups(o, pfn, &answer) && answer != f->handle)
-				oracle_fail(o, "pfn %llu leads elsewhere than its folio", (unsigned long long)pfn);
+			if (check_lookups(o, pfn, &answer))
+				check_part(o, pfn, f, answer);
 		}
 	}
 }
 
+/* Frames of compounds and of what is kept. */
+static uint64_t frames_of_compounds(const struct oracle *o)
+{
+	uint64_t nr = 0;
+
+	for (uint32_t i = 0; i < o->nr_live; i++)
+		if (o->folio[o->live[i]].kind == MF_KIND_DEVICE)
+			nr += (uint64_t)1 << o->folio[o->live[i]].order;
+	return nr;
+}
+
+static uint64_t frames_kept(const struct oracle *o)
+{
+	uint64_t nr = 0;
+
+	for (uint32_t i = 1; i < o->kept_room; i++)
+		nr += o->kept[i].present ? (uint64_t)1 << o->kept[i].order : 0;
+	return nr;
+}
+
 bool oracle_check_all(struct oracle *o)
 {
-	uint64_t nr_described = 0, nr_used = 0;
+	uint64_t nr_described = 0, nr_used = 0, nr_device = frames_of_compounds(o), nr_dieted, nr_aliases;
 	struct mf_map_stats stats;
 
 	for (unsigned i = 0; i < ORACLE_REGIONS_MAX; i++) {
@@ -283,11 +352,23 @@ bool oracle_check_all(struct oracle *o)
 		nr_used += o->region[i].nr_used;
 	}
 	mf_map_stats(o->map, &stats);
-	if (stats.nr_described != nr_described || stats.nr_used != nr_used ||
-	    stats.nr_free + stats.nr_map != nr_described - nr_used)
-		oracle_fail(o, "the map counts %llu frames: %llu used, %llu free, %llu map; %llu, %llu used were expected",
+	nr_used += frames_kept(o);
+	oracle_count_dieted(o, &nr_dieted, &nr_aliases);
+	if (stats.nr_described != nr_described || stats.nr_used != nr_used || stats.nr_device != nr_device ||
+	    stats.nr_free + stats.nr_map + stats.nr_reserved != nr_described - nr_used - nr_device)
+		oracle_fail(o,
+			    "the map counts %llu frames: %llu used, %llu free, %llu map, %llu device; "
+			    "%llu, %llu used and %llu device were expected",
 			    (unsigned long long)stats.nr_described, (unsigned long long)stats.nr_used,
 			    (unsigned long long)stats.nr_free, (unsigned long long)stats.nr_map,
-			    (unsigned long long)nr_described, (unsigned long long)nr_used);
+			    (unsigned long long)stats.nr_device, (unsigned long long)nr_described,
+			    (unsigned long long)nr_used, (unsigned long long)nr_device);
+	if (stats.nr_dieted != nr_dieted || stats.nr_aliases != nr_aliases || stats.nr_kept != o->nr_kept)
+		oracle_fail(o,
+			    "the map counts %llu folios on a diet, %llu of them kept, %llu aliases; "
+			    "%llu, %u and %llu were expected",
+			    (unsigned long long)stats.nr_dieted, (unsigned long long)stats.nr_kept,
+			    (unsigned long long)stats.nr_aliases, (unsigned long long)nr_dieted, o->nr_kept,
+			    (unsigned long long)nr_aliases);
 	return !o->failed;
 }

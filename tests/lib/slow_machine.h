@@ -1,34 +1,45 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * slow_machine.h - the linux machine behind a table of operations that dawdles: it yields at random, and lets a test
- * look, wherever the core leaves its own code between two steps of a protocol.
+ * slow_machine.h - the linux machine, or the sim, behind a table of operations that dawdles: it yields at random, and lets
+ * a test look, wherever the core leaves its own code between two steps of a protocol.
  *
- * Owns the inner machine.  Threads register with `inner`; maps are made on `machine`.  One per program.
+ * Owns the inner machine.  Maps are made on `machine`.  One at a time in a program.
  */
 #ifndef TESTS_LIB_SLOW_MACHINE_H
 #define TESTS_LIB_SLOW_MACHINE_H
 
 #include <memfold/linux.h>
+#include <stdatomic.h>
+
+enum { SLOW_CPUS = 32 };
 
 enum slow_kind {
 	SLOW_THREADS, /* threads are CPUs: nobody is pinned, as on linux itself             */
 	SLOW_PINNED,  /* pin_cpu and unpin_cpu are there, and dawdle: what a kernel's paths take */
+	SLOW_TABLES,  /* page tables: the sim, whose CPUs are threads                         */
 };
 
 struct slow_machine {
 	struct mf_machine machine;
 	struct mf_machine *inner;
 	struct mf_machine_ops ops;
+	enum slow_kind kind;
+	atomic_uint nr_threads;
 	unsigned yields_in; /* yield once in so many operations; 0: never.  Constant while threads run */
 	/* Told before the operation is done; may be NULL.  Called by any thread. */
 	void (*on_relax)(void *ctx);
 	void (*on_discard)(void *ctx, uintptr_t addr, uint64_t size_bytes);
+	void (*on_alias)(void *ctx, uintptr_t addr, uint64_t size_bytes);
+	void (*on_flush)(void *ctx, uintptr_t addr, uint64_t size_bytes);
 	void *ctx;
 };
 
-/* Fails as mf_linux_create().  The calling thread is registered. */
-int slow_machine_create(struct slow_machine *slow, enum slow_kind kind);
+/* nr_frames: SLOW_TABLES only, what regions may describe.  Fails as the machine's own.  The calling thread is registered. */
+int slow_machine_create(struct slow_machine *slow, enum slow_kind kind, uint64_t nr_frames);
 void slow_machine_destroy(struct slow_machine *slow);
+
+/* The calling thread gets a number of its own; at most SLOW_CPUS threads in all, the first included. */
+bool slow_thread_register(struct slow_machine *slow);
 
 /* A small generator of its own, so that threads share nothing: splitmix64. */
 static inline uint64_t slow_random(uint64_t *state)
