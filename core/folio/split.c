@@ -110,8 +110,8 @@ static void hand_out(struct mf_map *map, mf_pfn_t pfn, unsigned order, unsigned 
 }
 
 /*
- * Frozen, unmapped and on no diet, or -MF_EBUSY.  Looked at once it is frozen: a holder that has gone may have put it on
- * its diet before.
+ * Frozen, unmapped and on no diet, or -MF_EBUSY.  Looked at once it is frozen: a holder that has gone may have put it
+ * on its diet before.
  */
 static int seize(struct mf_folio *folio)
 {

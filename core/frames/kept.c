@@ -2,10 +2,10 @@
 /*
  * kept.c - folios on a diet that were freed: kept until their map slots are restored.
  *
- * A put may neither wait nor fail, and restoring takes memory.  So it lists the folio, frozen, its record of kind used and
- * marked CACHED.  Whoever needs memory restores all of them at once; one that finds too little keeps those behind it waiting
- * that are not smaller [R-HVO-52].  What cannot be restored stays kept, or hosts its own slots (hosted.c).  Law: no frame of
- * a kept folio is handed out, and none is lost.
+ * A put may neither wait nor fail, and restoring takes memory.  So it lists the folio, frozen, its record of kind used
+ * and marked CACHED.  Whoever needs memory restores all of them at once; one that finds too little keeps those behind
+ * it waiting that are not smaller [R-HVO-52].  What cannot be restored stays kept, or hosts its own slots (hosted.c).
+ * Law: no frame of a kept folio is handed out, and none is lost.
  */
 #include "core/frames/zone.h"
 

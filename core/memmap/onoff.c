@@ -32,8 +32,8 @@ static int may_remap(const struct diet_unit *u)
 }
 
 /*
- * From before its first look at an entry to after its last switch a remap is counted, and while another is, no table becomes a
- * leaf again: the look is made under table_lock, and so is that decision, so either sees the other.
+ * From before its first look at an entry to after its last switch a remap is counted, and while another is, no table
+ * becomes a leaf again: the look is made under table_lock, and so is that decision, so either sees the other.
  */
 static void remap_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
 {
@@ -79,9 +79,9 @@ static struct mf_folio *folio_of_list(struct mf_list *at)
 }
 
 /*
- * The leaves that the first pass split last.  When it has taken all memory for tables, the first folio lacks what it needs: a
- * table, its head's frame, the zone's tail frame.  So many are merged again; with what that folio gives back the next one
- * goes, and a list fails only where single calls would.
+ * The leaves that the first pass split last.  When it has taken all memory for tables, the first folio lacks what it
+ * needs: a table, its head's frame, the zone's tail frame.  So many are merged again; with what that folio gives back
+ * the next one goes, and a list fails only where single calls would.
  */
 enum { FIRST_NEEDS = 3 };
 

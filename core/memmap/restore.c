@@ -4,9 +4,9 @@
  *
  *   (quiesce)    take frames, fill them with tails    switch entries    (flush, unmark)
  *
- * Frames are taken as it goes; when they run out, what was switched is switched back, which needs nothing.  A table whose
- * 2^b slots all belong to the folio becomes a larger leaf again if a block of frames can be had.  A folio that hosts its own
- * slots (hosted.c) has frames enough.
+ * Frames are taken as it goes; when they run out, what was switched is switched back, which needs nothing.  A table
+ * whose 2^b slots all belong to the folio becomes a larger leaf again if a block of frames can be had.  A folio that
+ * hosts its own slots (hosted.c) has frames enough.
  */
 #include "core/memmap/diet.h"
 
@@ -70,8 +70,8 @@ static int restore_slots(const struct diet_unit *u, struct diet_work *w, uint64_
 }
 
 /*
- * A table full of the unit's slots becomes a larger leaf, if there is a block of frames for it.  The first one holds the
- * slots that were kept, whose contents move; the unit is frozen, so nobody writes to them.
+ * A table full of the unit's slots becomes a larger leaf, if there is a block of frames for it.  The first one holds
+ * the slots that were kept, whose contents move; the unit is frozen, so nobody writes to them.
  */
 static bool restore_leaf(const struct diet_unit *u, struct diet_work *w, uint64_t index)
 {
@@ -137,8 +137,8 @@ static int restore_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t 
 }
 
 /*
- * The host gives each slot the contents that it showed.  Where that was the head's slot, its first descriptor is the head
- * with its mark, which readers pass by until a tail stands there.
+ * The host gives each slot the contents that it showed.  Where that was the head's slot, its first descriptor is the
+ * head with its mark, which readers pass by until a tail stands there.
  */
 static int restore_host(const struct diet_unit *u)
 {

@@ -13,10 +13,10 @@
  * Owns: the memfd, the windows' addresses, its control memory, and the process's SIGSEGV handler while any sim exists
  * (faults that are not a sim's go to the handler that was there before).
  *
- * Does not: have a TLB per CPU (they share the one, so a flush reaches all of them at once); cache inner tables in walks
- * (mf_sim_reachable() tells what a processor could have cached); survive fork (a child would share the frames: do not
- * touch them there).  System calls that are given an address in a window see EFAULT where nothing was filled.  Frames
- * that do not fit into the host's memory end in SIGBUS.
+ * Does not: have a TLB per CPU (they share the one, so a flush reaches all of them at once); cache inner tables in
+ * walks (mf_sim_reachable() tells what a processor could have cached); survive fork (a child would share the frames:
+ * do not touch them there).  System calls that are given an address in a window see EFAULT where nothing was filled. 
+ * Frames that do not fit into the host's memory end in SIGBUS.
  *
  * Works under the sanitizers; that of threads does not know that window and direct map show the same frame.  Under
  * Valgrind's tools an access can be repeated after a fault only with --px-default=allregs-at-each-insn
@@ -72,8 +72,8 @@ MF_API void mf_sim_destroy(struct mf_machine *machine);
 
 /*
  * From now on the calling thread is this CPU, of every sim that has several.
- * Needs: no other thread is that CPU of the same sim at a time; the thread is in no reader section and holds no lock.  A
- * thread that calls anything on a map and is no CPU of its sim panics.
+ * Needs: no other thread is that CPU of the same sim at a time; the thread is in no reader section and holds no lock. 
+ * A thread that calls anything on a map and is no CPU of its sim panics.
  */
 MF_API void mf_sim_cpu_set(unsigned cpu);
 
