@@ -14,7 +14,8 @@
  *        FAKE_HEADS  hvo-5.18   slot 0, so that the head's record is read at X0
  *        ZONE_TAILS  hvo-7.1    the zone's frame full of tails; and the head moves to another frame
  *
- * The life before: X0 and X1 were a small folio, whose count readers may have loaded before it was freed and became tails.
+ * The life before: X0 and X1 were a small folio, whose count readers may have loaded before it was freed and became tails;
+ * with HEAD_ALONE the head's frame was one, too.
  * Steps are labelled with the C functions they stand for; every -D is a row of README.md's table.
  */
 
@@ -458,7 +459,9 @@ proctype owner()
 	:: break
 	:: atomic { !small && !big -> do_alloc_small(); mine_small = 1 };
 		holds(X0)
+#ifdef HEAD_ALONE
 	:: atomic { !alone && !big -> do_alloc_alone(); mine_alone = 1 }
+#endif
 	:: atomic { !small && !alone && !big -> do_alloc_big(); mine_big = 1 }
 	:: atomic { mine_small -> rec = X0; mine_small = 0 };
 		goto put
@@ -572,7 +575,7 @@ proctype reader(byte cpu)
 	do
 	:: break
 	/* mf_reader_enter; or a bare lookup, which needs no section since it only reads. */
-	:: atomic { if :: i = X0 :: i = (cpu == BELOW -> X1 : HEAD0) fi; if :: inside[cpu] = 1 :: skip fi };
+	:: atomic { if :: i = X0 :: i = (cpu == BELOW -> X1 : HEAD0) fi; if :: inside[cpu] = 1 :: cpu == ABOVE fi };
 resolve:
 		do_resolve(i, found);
 		if
