@@ -185,10 +185,11 @@ static int client_offline(struct mf_map *map, const struct mf_region *r)
 {
 	int err = -MF_EAGAIN;
 
-	for (int tries = 0; tries < OFFLINE_TRIES && err == -MF_EAGAIN; tries++) {
+	/* -MF_ENOMEM, too: what is kept may have been put just now, and nobody has tried to restore it yet. */
+	for (int tries = 0; tries < OFFLINE_TRIES && (err == -MF_EAGAIN || err == -MF_ENOMEM); tries++) {
 		zones_fold(map, MF_ANY_NODE, MF_FOLD_ALL);
 		err = offline_once(map, r);
-		if (err == -MF_EAGAIN)
+		if (err)
 			map->machine->ops->relax(map->machine);
 	}
 	return err == -MF_EAGAIN ? -MF_EBUSY : err;
