@@ -3,8 +3,8 @@
  * compound_folio.c - compounds as folios: their records, the reference that is the region's own, and the end of it; and
  * how their map slots come where windows are the host's memory.
  *
- * Keeps: nothing is written to a slot that is an alias; count 1 is stored last, and from then on anybody may look a
- * compound up, hold, pin and map it.
+ * Keeps: nothing is written to a slot that is an alias; count 1 is stored when every lookup finds the compound, and from
+ * then on anybody may hold, pin and map it.
  */
 #include "core/memmap/diet.h"
 
@@ -60,13 +60,23 @@ static void write_folio(struct mf_map *map, const struct mf_region *r, mf_pfn_t 
 	for (uint64_t i = 1; i < nr; i++)
 		map_set_word(&head[i], map_tail_word(order));
 	map_set_word(head, word);
-	__atomic_store_n(&head->counts, 1, __ATOMIC_RELEASE);
 }
 
 void compound_commit(struct mf_map *map, const struct mf_region *r, mf_pfn_t start, mf_pfn_t end, bool is_dieted)
 {
 	for (mf_pfn_t pfn = start; pfn < end; pfn += (mf_pfn_t)1 << r->config.unit_order)
 		write_folio(map, r, pfn, is_dieted);
+}
+
+static void thaw(struct mf_map *map, const struct mf_region *r, mf_pfn_t end)
+{
+	for (mf_pfn_t pfn = r->free_start; pfn < end; pfn += (mf_pfn_t)1 << r->config.unit_order)
+		__atomic_store_n(&map_record(map, 0, pfn)->counts, 1, __ATOMIC_RELEASE);
+}
+
+void compound_online(struct mf_map *map, const struct mf_region *r)
+{
+	thaw(map, r, r->config.end_pfn);
 }
 
 /* ---- The end --------------------------------------------------------------------------------------------------- */
@@ -92,9 +102,6 @@ int compound_offline(struct mf_map *map, const struct mf_region *r)
 		pfn += nr_frames;
 	if (pfn >= r->config.end_pfn)
 		return 0;
-	while (pfn > r->free_start) {
-		pfn -= nr_frames;
-		__atomic_store_n(&map_record(map, 0, pfn)->counts, 1, __ATOMIC_RELEASE);
-	}
+	thaw(map, r, pfn);
 	return -MF_EBUSY;
 }

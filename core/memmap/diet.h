@@ -286,10 +286,15 @@ void compound_depopulate(struct mf_map *map, const struct mf_region *r, uintptr_
 MF_MUST_CHECK int compound_populate_host(struct mf_map *map, const struct mf_region *r, uintptr_t start, uintptr_t end);
 
 /*
- * The compounds of [start, end) become device folios, with one reference of the region's own.  is_dieted: populated by
- * compound_populate(), and only what has a slot of its own is written [R-DAX-25]; else every descriptor is.
+ * The compounds of [start, end) become device folios, frozen.  is_dieted: populated by compound_populate(), and only
+ * what has a slot of its own is written [R-DAX-25]; else every descriptor is.
  */
 void compound_commit(struct mf_map *map, const struct mf_region *r, mf_pfn_t start, mf_pfn_t end, bool is_dieted);
+/*
+ * All get one reference, the region's own, and can be taken.  Needs: the records of the tiers above are written, else
+ * who takes one from below would not find it from above.
+ */
+void compound_online(struct mf_map *map, const struct mf_region *r);
 /* All of them frozen; or -MF_EBUSY, and none. */
 MF_MUST_CHECK int compound_offline(struct mf_map *map, const struct mf_region *r);
 

@@ -212,7 +212,7 @@ static int commit_leave_edge(struct mf_map *map, struct mf_region *r, unsigned t
 static int online_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	start = mf_max(start, r->free_start);
-	if (start < end && !is_compound(r))
+	if (start < end)
 		map->client->online(map, r, run_tier(r, tier), start, end);
 	return 0;
 }
@@ -466,7 +466,10 @@ static int region_add_locked(struct mf_map *map, const struct mf_region_config *
 	map->region[*id] = r;
 	cover_all(map, r, &commit);
 	mark_reserve(map, r);
-	cover_all(map, r, &online);
+	if (is_compound(r))
+		compound_online(map, r);
+	else
+		cover_all(map, r, &online);
 	map_count(&map->nr_described, config->end_pfn - config->start_pfn);
 	mf_log(MF_LOG_INFO, "memfold: region %u added: pfn %llu to %llu, node %u, %s, source %s", *id,
 	       (unsigned long long)config->start_pfn, (unsigned long long)config->end_pfn, config->node,

@@ -64,6 +64,7 @@ static bool pieces_close(struct pieces *p)
 
 	TAP_EQ(err, 0);
 	compound_commit(p->w.map, p->r, G, 2 * G, true);
+	compound_online(p->w.map, p->r);
 	for (mf_pfn_t pfn = G; pfn < 2 * G; pfn += mf_max((mf_pfn_t)1 << p->order, G / 8))
 		TAP_OK(compound_is_right(&p->w, pfn, p->order));
 	return world_close(&p->w);
@@ -133,6 +134,7 @@ static void sections_come_and_go(const unsigned *come, const unsigned *go, enum 
 	TAP_EQ(b.nr_tails, 4095);
 	TAP_EQ(b.counted, 4095);
 	compound_commit(p.w.map, p.r, G, 2 * G, true);
+	compound_online(p.w.map, p.r);
 	TAP_OK(world_check(&p.w) && compound_is_right(&p.w, G, 18));
 	for (unsigned i = 0; i < NR_SECTIONS; i++) {
 		depopulate(&p, go[i] * PER_TABLE, PER_TABLE);
@@ -524,6 +526,7 @@ TAP_TEST(host_that_lacks_memory_keeps_nothing)
 	TAP_EQ(n - 1, 2 * 5 + 1);
 	w.machine->ops = host_ops;
 	compound_commit(w.map, r, 0, 5 * 512, true);
+	compound_online(w.map, r);
 	for (mf_pfn_t pfn = 0; pfn < 5 * 512; pfn += 512)
 		TAP_OK(compound_is_right(&w, pfn, 9));
 	TAP_OK(world_close(&w));
