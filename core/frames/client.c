@@ -173,8 +173,8 @@ static int offline_once(struct mf_map *map, const struct mf_region *r)
 		if (o.zone->home != ZONE_NO_HOME && o.zone->home >= first_block && o.zone->home < r->config.end_pfn)
 			o.zone->home = ZONE_NO_HOME;
 	}
-	/* Memory to restore with may be lacking for the moment only: somebody restores, or settles. */
-	if (err == -MF_ENOMEM && o.zone->nr_changing > 0)
+	/* It may have been put just now, or memory is lacking for the moment only: somebody restores, or settles. */
+	if (err == -MF_ENOMEM && (!o.zone->restore_failed || o.zone->nr_changing > 0))
 		err = -MF_EAGAIN;
 	zone_unlock(o.zone);
 	return err;
@@ -185,8 +185,7 @@ static int client_offline(struct mf_map *map, const struct mf_region *r)
 {
 	int err = -MF_EAGAIN;
 
-	/* -MF_ENOMEM, too: what is kept may have been put just now, and nobody has tried to restore it yet. */
-	for (int tries = 0; tries < OFFLINE_TRIES && (err == -MF_EAGAIN || err == -MF_ENOMEM); tries++) {
+	for (int tries = 0; tries < OFFLINE_TRIES && err == -MF_EAGAIN; tries++) {
 		zones_fold(map, MF_ANY_NODE, MF_FOLD_ALL);
 		err = offline_once(map, r);
 		if (err)

@@ -85,6 +85,7 @@ uint64_t kept_restore(struct mf_zone *zone)
 		zone_free_folio(zone, page);
 	}
 	zone_lock(zone);
+	zone->restore_failed = !mf_list_is_empty(&stay);
 	move_all(&stay, &zone->kept);
 	__atomic_store_n(&zone->nr_kept, zone->nr_kept - nr, __ATOMIC_RELAXED);
 	zone->nr_changing--;

@@ -83,6 +83,7 @@ struct mf_zone {
 	uint64_t nr_present;       /* frames given online                                                       */
 	struct mf_list kept;       /* freed folios on a diet                                                    */
 	uint64_t nr_kept;          /* written under the lock, read by anyone                                     */
+	bool restore_failed;       /* the last attempt to restore them found too little memory                   */
 	struct mf_list hosted;     /* blocks that host slots of their own, by their first hosting frame           */
 	uint64_t nr_hosted;        /* written under the lock, read by anyone                                     */
 	struct move *move;         /* while slots move, else NULL                                               */
