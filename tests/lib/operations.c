@@ -78,7 +78,7 @@ bool operations_init(struct operations *ops, struct mf_map *map, struct mf_machi
 void operations_set_hog(struct operations *ops, struct hog *hog)
 {
 	ops->hog = hog;
-	ops->weight[OP_RAM] = 4;
+	ops->weight[OP_RAM] = 3;
 }
 
 void operations_exit(struct operations *ops)

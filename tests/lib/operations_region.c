@@ -82,13 +82,20 @@ static void choose_compounds(struct operations *ops, struct mf_region_config *c)
 	c->end_pfn = mf_round_up(c->end_pfn, (mf_pfn_t)1 << c->unit_order);
 }
 
-/* Mostly in RAM; the flags say something to some sources only.  An altmap has room for all slots. */
+/*
+ * In the last quarter of the span: restoring a list costs one flush, from its first slot to its last, and what lies
+ * between has to be looked up anew.  Mostly in RAM; the flags say something to some sources only.  An altmap has room
+ * for all slots.
+ */
 static void choose_classic(struct operations *ops, struct mf_region_config *c)
 {
+	mf_pfn_t span = ops->oracle.span, nr = mf_min(c->end_pfn - c->start_pfn, span / 32);
 	uint64_t source = choose(ops, 8);
-	mf_pfn_t nr;
 
-	c->end_pfn = mf_min(c->end_pfn, c->start_pfn + ops->oracle.span / 32);
+	c->start_pfn = span - span / 4 + c->start_pfn % (span / 4);
+	for (unsigned i = 0; i < 8 && oracle_overlaps(&ops->oracle, c->start_pfn, c->start_pfn + nr); i++)
+		c->start_pfn = span - span / 4 + choose(ops, span / 4);
+	c->end_pfn = c->start_pfn + nr;
 	if (c->layout == MF_LAYOUT_DEVDAX)
 		choose_compounds(ops, c);
 	c->flags = (unsigned)choose(ops, MF_REGION_FLAGS_ALL + 1);

@@ -140,7 +140,7 @@ bool oracle_check_kept(struct oracle *o, mf_pfn_t pfn)
 	    h->page.counts != 0 || mf_folio_mapcount(h) != 0 || mf_folio_owner(h) ||
 	    mf_page_kind(mf_pfn_to_page(o->map, pfn)) != (pfn == k->pfn ? MF_KIND_USED : MF_KIND_TAIL))
 		return oracle_fail(o,
-				   "pfn %llu: the freed folio at pfn %llu, order %u, on a diet has word %llx, counts %llx",
+				   "pfn %llu: the freed folio at pfn %llu of order %u has the word %llx, counts %llx",
 				   (unsigned long long)pfn, (unsigned long long)k->pfn, k->order,
 				   (unsigned long long)mf_page_word(&h->page), (unsigned long long)h->page.counts);
 	return true;
