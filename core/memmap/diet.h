@@ -199,7 +199,7 @@ void diet_alias_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t fra
 
 /* ---- restore.c ------------------------------------------------------------------------------------------------- */
 
-/* Off it.  Needs: frozen, quiesced.  -MF_ENOMEM: as it was.  diet_restored() clears the mark, after the flush. */
+/* Off it.  Needs: frozen.  -MF_ENOMEM: as it was.  diet_restored() clears the mark, after the flush. */
 MF_MUST_CHECK int diet_restore(const struct diet_unit *u, struct diet_work *w);
 void diet_restored(const struct diet_unit *u);
 

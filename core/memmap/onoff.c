@@ -193,7 +193,6 @@ int mf_diet_restore(struct mf_map *map, struct mf_folio *folio)
 	if (!(mf_page_word(u.head) & MF_FLAG_DIET))
 		return 0;
 	diet_work_begin(&w, map, 1);
-	mf_quiesce(map);
 	err = diet_restore(&u, &w);
 	diet_work_end(&w);
 	if (!err)
@@ -217,8 +216,6 @@ int mf_diet_restore_list(struct mf_map *map, struct mf_list *folios, struct mf_l
 		struct diet_unit u = unit_checked(map, folio_of_list(at));
 		bool dieted = mf_page_word(u.head) & MF_FLAG_DIET;
 
-		if (dieted && nr == 0)
-			mf_quiesce(map);
 		if (dieted)
 			err = diet_restore(&u, &w);
 		if (err)

@@ -2,7 +2,7 @@
 /*
  * restore.c - one folio goes off its diet.
  *
- *   (quiesce)    take frames, fill them with tails    switch entries    (flush, unmark)
+ *   take frames, fill them with tails    switch entries    (flush, unmark)
  *
  * Frames are taken as it goes; when they run out, what was switched is switched back, which needs nothing.  A table
  * whose 2^b slots all belong to the folio becomes a larger leaf again if a block of frames can be had.  A folio that

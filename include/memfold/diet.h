@@ -113,7 +113,7 @@ MF_API MF_MUST_CHECK int mf_diet_remap_list(struct mf_map *map, struct mf_list *
  * Takes one folio off the diet: every slot has a frame of its own again, with the same contents.
  * Needs, as remap.  Gives: larger leaves again where a whole one belongs to the folio and frames for it can be had.
  * Nothing to do is success.
- * Fails, the folio on its diet as it was: -MF_ENOMEM, -MF_EPERM.  May: allocate, wait for readers, flush.
+ * Fails, the folio on its diet as it was: -MF_ENOMEM, -MF_EPERM.  May: allocate, flush.
  */
 MF_API MF_MUST_CHECK int mf_diet_restore(struct mf_map *map, struct mf_folio *folio);
 

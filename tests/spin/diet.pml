@@ -328,17 +328,14 @@ inline do_restore_leaf()
 #define UNMARK		STEP(diet_restored)
 #define FLUSH_RESTORED	flush_restored: do_window_flush()
 #define RELEASE_KEPT	release_kept: do_release()
-#define QUIESCE_RESTORE	quiesce_restore: do_mf_quiesce()
 #if defined(UNMARK_BEFORE_FLUSH)
-#define restore()	QUIESCE_RESTORE; BACK; UNMARK; FLUSH_RESTORED; RELEASE_KEPT
-#elif defined(RESTORE_WITHOUT_QUIESCE)
-#define restore()	BACK; FLUSH_RESTORED; RELEASE_KEPT; UNMARK
+#define restore()	BACK; UNMARK; FLUSH_RESTORED; RELEASE_KEPT
 #elif defined(RESTORE_WITHOUT_FLUSH)
-#define restore()	QUIESCE_RESTORE; BACK; RELEASE_KEPT; UNMARK
+#define restore()	BACK; RELEASE_KEPT; UNMARK
 #elif defined(RELEASE_KEPT_BEFORE_FLUSH)
-#define restore()	QUIESCE_RESTORE; BACK; RELEASE_KEPT; FLUSH_RESTORED; UNMARK
+#define restore()	BACK; RELEASE_KEPT; FLUSH_RESTORED; UNMARK
 #else
-#define restore()	QUIESCE_RESTORE; BACK; FLUSH_RESTORED; RELEASE_KEPT; UNMARK
+#define restore()	BACK; FLUSH_RESTORED; RELEASE_KEPT; UNMARK
 #endif
 
 /* ---- Folios come and go ----------------------------------------------------------------------------------------- */
