@@ -423,7 +423,7 @@ struct mf_region_config {
 	enum mf_layout layout;
 	enum mf_source source;
 	unsigned top;                /* tiered: highest tier of its blocks, 1 .. the map's top; 0: the map's top     */
-	unsigned unit_order;         /* devdax: log2 of the frames of a compound; else 0                            */
+	unsigned unit_order;         /* devdax: log2 of the frames of a compound, at most the map's top block; else 0 */
 	/* MF_SOURCE_ALTMAP: frames at start_pfn that are kept for the map; tiered: a multiple of 2^b. */
 	uint64_t nr_altmap;
 	unsigned flags;              /* of enum mf_region_flags                                                     */
@@ -434,8 +434,8 @@ struct mf_region_config {
  * Needs: may be called at any time from any registered thread.  Gives: *id, the region's number until it is removed.
  * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source, top or flag, altmap misfit),
  * -MF_E2BIG (end beyond the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source
- * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, and where start, end
- * and altmap are no multiples of the compound.
+ * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, for a compound
+ * larger than the map's top block, and where start, end and altmap are no multiples of the compound.
  * May: allocate, wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_region_config *config, unsigned *id);

@@ -77,4 +77,6 @@ is_caught an_offline_of_split_blocks_is_caught test_overtake core/frames/client.
 s/zone_parent(o->zone, mf_word_tier(word), pfn))/false)/" region
 freeze_anyway='/^bool mf_folio_freeze/,/^}/s/= expected;/= mf_folio_refcount(folio); (void)expected;/'
 is_caught a_split_beside_other_holders_is_caught test_race core/folio/count.c "$freeze_anyway" cpus
+is_caught restores_without_end_are_caught test_lack core/frames/alloc.c 's/if (!restore_failed && /if (/' restore
+is_caught settling_without_end_is_caught test_lack core/frames/alloc.c 's/if (!settle_failed && /if (/' settle
 echo "1..$nr"

@@ -292,6 +292,22 @@ TAP_TEST(misaligned_compounds_are_refused)
 	TAP_OK(world_close(&w));
 }
 
+/* Of the map, not of any: where the top tier is 1, that is 2 MiB. */
+TAP_TEST(compounds_are_at_most_a_block_of_the_top_tier)
+{
+	for (unsigned top = 1; top <= 2; top++) {
+		unsigned order;
+		struct world w;
+
+		TAP_REQUIRE(world_open(&w, &(struct world_config){ .nr_frames = 2 * G, .top = top }));
+		order = world_block_order(&w, top);
+		TAP_EQ(compound_add(&w, 0, 2 * G, order + 1, NULL), -MF_EINVAL);
+		TAP_EQ(compound_add(&w, 0, 2 * G, order, NULL), 0);
+		TAP_OK(compound_is_right(&w, (mf_pfn_t)1 << order, order));
+		TAP_OK(world_close(&w));
+	}
+}
+
 /* ---- In use ------------------------------------------------------------------------------------------------------ */
 
 static bool stays(struct world *w, const char *why)
