@@ -39,6 +39,11 @@ static int wrong(struct parse *p, const char *key, const char *format, ...)
 
 /* ---- Values ------------------------------------------------------------------------------------------------ */
 
+static const char *as_written(struct json_object *value)
+{
+	return message_json(json_object_to_json_string_ext(value, JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
 /* NULL after a message when it is no string, or one with a zero byte in it. */
 static const char *string_of(struct parse *p, const char *key, struct json_object *value, const char *example)
 {
@@ -46,7 +51,7 @@ static const char *string_of(struct parse *p, const char *key, struct json_objec
 
 	if (text && strlen(text) == (size_t)json_object_get_string_len(value))
 		return text;
-	wrong(p, key, "%s is no text; write it as in %s", message_quote(json_object_to_json_string(value)), example);
+	wrong(p, key, "%s is no text; write it as in %s", as_written(value), example);
 	return NULL;
 }
 
@@ -65,8 +70,7 @@ static int number_of(struct parse *p, const char *key, struct json_object *value
 			return 0;
 		}
 	}
-	return wrong(p, key, "%s is no whole number from %" PRIu64 " to %" PRIu64,
-		     message_quote(json_object_to_json_string(value)), lowest, highest);
+	return wrong(p, key, "%s is no whole number from %" PRIu64 " to %" PRIu64, as_written(value), lowest, highest);
 }
 
 static int bytes_of(struct parse *p, const char *key, struct json_object *value, uint64_t *bytes)
@@ -185,15 +189,35 @@ static int take_region_key(struct parse *p, const char *key, struct json_object 
 
 /* ---- A region on its own ---------------------------------------------------------------------------------------- */
 
-/* A region of compounds has no frame to spare for its map, unless it is an altmap's. */
+/*
+ * What a layout of Linux cannot be hosted by: a map that lies in the memory it describes goes on no diet, and a region
+ * of compounds has no frame to spare for its map, unless it is an altmap's.
+ */
 static int check_source(struct parse *p, const struct description_region *r)
 {
-	bool inside = r->source == MF_SOURCE_SELF || r->source == MF_SOURCE_ALTMAP;
+	bool outside = r->source == MF_SOURCE_RAM || r->source == MF_SOURCE_HOST, good;
+	const char *right;
 
-	if (r->layout != MF_SCHEME_DEVDAX || !r->has_source || !inside)
+	switch (r->layout) {
+	case MF_SCHEME_FLAT:
+	case MF_SCHEME_TIERED:
 		return 0;
-	return wrong(p, "source", "\"%s\" is no source for devdax; use ram, or the layout devdax-altmap",
-		     mf_source_name(r->source));
+	case MF_SCHEME_DEVDAX:
+		good = outside;
+		right = "ram, or altmap and the layout devdax-altmap";
+		break;
+	case MF_SCHEME_DEVDAX_ALTMAP:
+		good = r->source == MF_SOURCE_ALTMAP;
+		right = "altmap";
+		break;
+	default:
+		good = r->source != MF_SOURCE_SELF;
+		right = "ram, or the layout tiered or flat";
+	}
+	if (good || !r->has_source)
+		return 0;
+	return wrong(p, "source", "\"%s\" is no source for %s; use %s", mf_source_name(r->source),
+		     mf_scheme_name(r->layout), right);
 }
 
 static int check_region(struct parse *p, struct description_region *r)
@@ -227,7 +251,7 @@ static int parse_region(struct parse *p, struct json_object *object, struct desc
 	if (!json_object_is_type(object, json_type_object)) {
 		p->where[strlen(p->where) - 1] = '\0';
 		return wrong(p, "", "%s is no object; write {\"name\": \"ram0\", \"start\": \"0\", \"size\": \"8GiB\"}",
-			     message_quote(json_object_to_json_string(object)));
+			     as_written(object));
 	}
 	json_object_object_foreach(object, key, value) {
 		err = take_region_key(p, key, value, r);

@@ -14,7 +14,8 @@
  *	layout  "tiered"; else any of enum mf_scheme
  *	unit    one block of tier 1, or one page in a region that is no multiple of it; what the memory is used in:
  *	        devdax: a compound
- *	source  left to the verb; else self, ram, altmap or host; devdax: ram or host
+ *	source  left to the verb; else self, ram, altmap or host; hvo-*: not self; devdax: ram or host;
+ *	        devdax-altmap: altmap
  *	top     2; else 1: the highest tier of its blocks
  *
  * Law: what is accepted is well formed (units, alignment, no overlap, no key twice or unknown), so nobody checks it

@@ -46,14 +46,16 @@ int message_unable(const char *format, ...)
 	return EXIT_UNABLE;
 }
 
-const char *message_quote(const char *text)
+/* Between two marks; no mark is a zero. */
+static const char *show(const char *text, char mark)
 {
 	static char quotes[QUOTES][QUOTE_MAX + 8];
 	static unsigned turn;
 	char *quote = quotes[turn++ % QUOTES];
 	size_t n = 0;
 
-	quote[n++] = '"';
+	if (mark)
+		quote[n++] = mark;
 	for (size_t i = 0; text[i] != '\0'; i++) {
 		unsigned char c = (unsigned char)text[i];
 
@@ -65,7 +67,18 @@ const char *message_quote(const char *text)
 		}
 		quote[n++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
 	}
-	quote[n++] = '"';
+	if (mark)
+		quote[n++] = mark;
 	quote[n] = '\0';
 	return quote;
+}
+
+const char *message_quote(const char *text)
+{
+	return show(text, '"');
+}
+
+const char *message_json(const char *text)
+{
+	return show(text, '\0');
 }

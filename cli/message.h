@@ -20,4 +20,7 @@ int message_unable(const char *format, ...) __attribute__((format(printf, 1, 2))
  */
 const char *message_quote(const char *text);
 
+/* The same of a JSON value as JSON writes it: text has its quotes already, and a number has none. */
+const char *message_json(const char *text);
+
 #endif

@@ -48,7 +48,8 @@ static int help(void)
 	     "                        2MiB for pages of 4KiB)\n"
 	     "      --page-size SIZE  4KiB (default), 16KiB or 64KiB\n"
 	     "      --split FRACTION  share of the units that is used as base pages: 0.25, 25% or 1/4 (default 0)\n"
-	     "      --source SOURCE   where tiered takes its frames: ram (default) or self, the described memory\n"
+	     "      --source SOURCE   where tiered and flat take map frames: ram (default) or self,\n"
+	     "                        the described memory\n"
 	     "      --json            JSON for programs\n"
 	     "      --help            show this help\n"
 	     "\n"
@@ -188,7 +189,8 @@ static void print_head(const struct request *r, const struct sums *sums)
 	printf("%s in %" PRIu64 " units of %s", size, sum->total.nr_units, sums->unit_bytes ? unit : "several sizes");
 	if (sum->nr_split > 0)
 		printf(", %" PRIu64 " of them split", sum->nr_split);
-	printf("; pages of %s; %s\n\n", page, sum->self ? "map frames from the memory itself" : "map frames from RAM");
+	printf("; pages of %s; map frames %s\n\n", page,
+	       sum->self ? "of tiered and flat from the memory itself" : "from RAM");
 }
 
 static void add_line(struct libscols_table *table, const char *name, const struct mf_plan *total,

@@ -94,7 +94,7 @@ file_refused 'at least one region'
 echo '{"schema":1,"regions":{}}' >"$file"
 file_refused 'at least one region'
 echo '{"schema":1,"regions":[7]}' >"$file"
-file_refused 'regions[0]: "7" is no object'
+file_refused 'regions[0]: 7 is no object; write'
 echo '{"schema":1,"zones":[]}' >"$file"
 file_refused 'unknown key "zones"; known are schema, page_size and regions'
 echo '{"schema":1,"schema":1,"regions":[]}' >"$file"
@@ -104,7 +104,7 @@ file_refused 'line 2: the key "\u0073chema" is written with a backslash; write i
 echo '{"schema":1,"page_size":"8KiB","regions":[]}' >"$file"
 file_refused 'page_size: "8KiB" is no page size'
 echo '{"schema":1,"page_size":4096,"regions":[]}' >"$file"
-file_refused 'page_size: "4096" is no text'
+file_refused 'page_size: 4096 is no text; write'
 echo '{"schema":1,"page_size":"16KiB","regions":[{"start":"0","size":"1GiB"}]}' >"$file"
 refused '--page-size: ' plan --page-size 4KiB "$file"
 
@@ -116,8 +116,8 @@ region_refused 'regions[0]: unknown key "sise"; known are name, start, size' '"s
 region_refused 'regions[0].size: "2MB": "MB" is no unit here, sizes count by 1024; use 2MiB' '"start":"0","size":"2MB"'
 region_refused 'regions[0].size: "99999999999999999999" does not fit' '"start":"0","size":"99999999999999999999"'
 region_refused 'regions[0].size: the number does not fit in 64 bits' '"start":"0","size":99999999999999999999'
-region_refused 'regions[0].size: "-1" is no whole number' '"start":"0","size":-1'
-region_refused 'regions[0].size: "1.5" is no text' '"start":"0","size":1.5'
+region_refused 'regions[0].size: -1 is no whole number' '"start":"0","size":-1'
+region_refused 'regions[0].size: 1.5 is no text' '"start":"0","size":1.5'
 region_refused 'regions[0].size: 0 is no range' '"start":"0","size":"0"'
 region_refused 'regions[0].size: 3MiB is no multiple of the unit, 2MiB; use 4MiB' \
 	'"start":"0","size":"3MiB","unit":"2MiB"'
@@ -127,14 +127,35 @@ region_refused 'regions[0].start: 1EiB and the size go beyond 1EiB' '"start":"1E
 region_refused 'regions[0].start: 15EiB and the size go beyond 1EiB' '"start":"15EiB","size":"1EiB"'
 region_refused 'regions[0].unit: 3MiB is no power of two' '"start":"0","size":"3MiB","unit":"3MiB"'
 region_refused 'regions[0].unit: 0 is no unit' '"start":"0","size":"3MiB","unit":0'
-region_refused 'regions[0].node: "64" is no whole number from 0 to 63' '"start":"0","size":"4MiB","node":64'
-region_refused 'regions[0].top: "0" is no whole number from 1 to 2' '"start":"0","size":"4MiB","top":0'
+region_refused 'regions[0].node: 64 is no whole number from 0 to 63' '"start":"0","size":"4MiB","node":64'
+region_refused 'regions[0].top: 0 is no whole number from 1 to 2' '"start":"0","size":"4MiB","top":0'
+# A value of the wrong type, as it stands in the file: text in one pair of quotes, all else in none.
+region_refused 'regions[0].node: "3" is no whole number' '"start":"0","size":"4MiB","node":"3"'
+region_refused 'regions[0].node: null is no whole number' '"start":"0","size":"4MiB","node":null'
+region_refused 'regions[0].node: [1,"a/b?"] is no whole number' '"start":"0","size":"4MiB","node":[1,"a/b\177"]'
+region_refused 'regions[0].top: "0123456789012345678901234567890123456789.. is no whole number' \
+	'"start":"0","size":"4MiB","top":"01234567890123456789012345678901234567890123456789"'
+region_refused 'regions[0].name: true is no text; write it as in "ram0"' '"start":"0","size":"4MiB","name":true'
+region_refused 'regions[0].name: "a\u0000b" is no text' '"start":"0","size":"4MiB","name":"a\u0000b"'
 region_refused 'regions[0].layout: "hvo" is no layout; use flat, tiered' '"start":"0","size":"4MiB","layout":"hvo"'
 region_refused 'regions[0].source: "disk" is no source; use self' '"start":"0","size":"4MiB","source":"disk"'
-region_refused 'regions[0].source: "self" is no source for devdax; use ram, or the layout devdax-altmap' \
-	'"source":"self","start":"0","size":"4MiB","layout":"devdax"'
-region_refused 'regions[0].source: "altmap" is no source for devdax; use ram, or the layout devdax-altmap' \
-	'"start":"0","size":"4MiB","layout":"devdax","source":"altmap"'
+for layout in hvo-5.14 hvo-5.18 hvo-7.1; do
+	says="\"self\" is no source for $layout; use ram, or the layout tiered or flat"
+	region_refused "regions[0].source: $says" \
+		"\"start\":\"0\",\"size\":\"4MiB\",\"layout\":\"$layout\",\"source\":\"self\""
+	refused "$file: regions[0].source: \"self\" is no source for $layout" run "$file"
+done
+for source in self altmap; do
+	says="\"$source\" is no source for devdax; use ram, or altmap and the layout devdax-altmap"
+	region_refused "regions[0].source: $says" \
+		"\"source\":\"$source\",\"start\":\"0\",\"size\":\"4MiB\",\"layout\":\"devdax\""
+done
+for source in self ram host; do
+	region_refused "regions[0].source: \"$source\" is no source for devdax-altmap; use altmap" \
+		"\"start\":\"0\",\"size\":\"4MiB\",\"layout\":\"devdax-altmap\",\"source\":\"$source\""
+done
+# Said of the command line it is for tiered and flat alone, and run has no such choice.
+refused '"--source" is no option of memfold run' run --source self "$file"
 region_refused 'regions[0].name: "" is empty' '"start":"0","size":"4MiB","name":""'
 region_refused 'regions[0].name: "?[2J" has control characters' '"start":"0","size":"4MiB","name":"\u001b[2J"'
 region_refused 'line 1: the key "size" stands twice' '"start":"0","size":"4MiB","size":"8MiB"'

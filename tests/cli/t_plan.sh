@@ -54,6 +54,21 @@ check 'a machine is the sum of its regions' figures '
 	$s{tiered}{units_obtainable} == 32766 + 64 &&
 	$plan->{as_described}{total_bytes} > $s{tiered}{total_bytes} &&
 	$plan->{as_described}{total_bytes} < $s{flat}{total_bytes}' "$folder/machine.json"
+cat >"$folder/linux.json" <<'END'
+{"schema": 1, "regions": [
+	{"start": "0", "size": "1GiB", "layout": "hvo-7.1"},
+	{"start": "1GiB", "size": "1GiB", "layout": "hvo-5.14", "source": "altmap"},
+	{"start": "2GiB", "size": "1GiB", "layout": "devdax", "source": "host"},
+	{"start": "3GiB", "size": "1GiB", "layout": "devdax-altmap", "source": "altmap"}]}
+END
+check 'source self is no source of Linux schemes, whose diets need another' figures '
+	$plan->{as_described}{units_obtainable} == 2048 - 8 && $s{flat}{units_obtainable} < 2048 &&
+	$s{tiered}{units_obtainable} < 2048 &&
+	!grep { $s{$_}{units_obtainable} != 2048 } qw(hvo-5.14 hvo-5.18 hvo-7.1 devdax)' \
+	--source self "$folder/linux.json"
+check 'the table says of which schemes the map is in the memory itself' sh -c '
+	"$1" plan --source self | head -1 | grep -q "map frames of tiered and flat from the memory itself$" &&
+	"$1" plan | head -1 | grep -q "map frames from RAM$"' sh "$memfold"
 check 'the table has a line for each scheme' sh -c '
 	test "$("$1" plan | grep -cE "^(flat|hvo-5.14|hvo-5.18|hvo-7.1|devdax|devdax-altmap|tiered) ")" = 7' \
 	sh "$memfold"
