@@ -40,7 +40,7 @@ void mf_pgtable_switch(struct mf_pgtable *pt, uintptr_t va, const mf_pfn_t *pfn,
 		nr_new += pgtable_is_background(pt, 0, old);
 		if (old_pfn)
 			old_pfn[i] = entry_pfn(p, old);
-		entry_change(pt, &entry[i], new_pfn << p->page_shift | bits);
+		entry_change(pt, &entry[i], frame_paddr(p, new_pfn) | bits);
 	}
 	table_count_add(pt, path[0], (int)nr_new);
 }
@@ -60,7 +60,7 @@ void mf_pgtable_fill(struct mf_pgtable *pt, mf_pfn_t table_pfn, enum mf_entry_ki
 	for (unsigned i = 0; i < paging_fanout(p); i++, pfn += stride) {
 		MF_PANIC_IF(!pgtable_may_map(pt, 0, pfn), "memfold: frame 0x%llx cannot stand behind a leaf.",
 			    (unsigned long long)pfn);
-		table[i] = pfn << p->page_shift | bits;
+		table[i] = frame_paddr(p, pfn) | bits;
 	}
 	table_count_add(pt, table, (int)paging_fanout(p));
 	if (kind == MF_ENTRY_TABLE)
@@ -109,7 +109,7 @@ static uint64_t entry_encode(const struct mf_pgtable *pt, const struct mf_entry 
 		MF_PANIC_IF(!pgtable_may_map(pt, 1, entry->pfn),
 			    "memfold: frame 0x%llx cannot stand behind a leaf of level 1.",
 			    (unsigned long long)entry->pfn);
-		return entry->pfn << p->page_shift | leaf_bits(p, 1, entry->writable ? MF_PROT_WRITE : MF_PROT_READ);
+		return frame_paddr(p, entry->pfn) | leaf_bits(p, 1, entry->writable ? MF_PROT_WRITE : MF_PROT_READ);
 	}
 	table = pgtable_table(pt, entry->pfn);
 	MF_PANIC_IF(table_is_uniform(pt, table) != (entry->kind == MF_ENTRY_UNIFORM) ||

@@ -119,7 +119,7 @@ int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, unsigned level, const mf
 	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t *path[MF_PGTABLE_LEVELS_MAX];
 	unsigned page_shift = p->page_shift, at, index, nr_empty = 0;
-	uint64_t *entry, change, live;
+	uint64_t *entry, background, first, live;
 	int err = check_entries(pt, va, level, nr);
 
 	if (err)
@@ -138,12 +138,13 @@ int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, unsigned level, const mf
 			return err;
 	}
 
-	/* All are background now, soft bits aside: one exclusive-or makes the leaf and keeps those. */
+	/* All are background now, soft bits aside: the exclusive-or leaves those, and the leaf is put beside them. */
 	entry = &path[level][index];
-	change = pt->level[level].background ^ leaf_bits(p, level, prot);
+	background = pt->level[level].background;
+	first = p->frame0 + leaf_bits(p, level, prot);
 	IN_EIGHTS
 	for (unsigned i = 0; i < nr; i++)
-		entry_store(&entry[i], entry_load_own(&entry[i]) ^ change ^ pfn[i] << page_shift);
+		entry_store(&entry[i], (entry_load_own(&entry[i]) ^ background) + first + (pfn[i] << page_shift));
 	table_count_add(pt, path[level], (int)nr);
 	return 0;
 }
@@ -172,7 +173,7 @@ void mf_pgtable_clear(struct mf_pgtable *pt, uintptr_t va, unsigned level, unsig
 		      struct mf_bag *out)
 {
 	const struct mf_paging *p = &pt->machine->paging;
-	uint64_t background, keep = ~pt->soft_mask, address_mask = p->address_mask;
+	uint64_t background, keep = ~pt->soft_mask, address_mask = p->address_mask, frame0 = p->frame0;
 	unsigned page_shift = p->page_shift;
 	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *table, *entry;
 
@@ -194,7 +195,7 @@ void mf_pgtable_clear(struct mf_pgtable *pt, uintptr_t va, unsigned level, unsig
 		MF_PANIC_IF(change == 0, "memfold: a clear of entry %u of level %u at 0x%llx, which is not mapped.", i,
 			    level, (unsigned long long)va);
 		if (old_pfn)
-			old_pfn[i] = (old & address_mask) >> page_shift;
+			old_pfn[i] = ((old & address_mask) - frame0) >> page_shift;
 		entry_store(&entry[i], old ^ change);
 	}
 	if (table_count_add(pt, table, -(int)nr) && table_is_empty(pt, table) && (pt->flags & MF_PGTABLE_PRIVATE) == 0)
@@ -242,6 +243,6 @@ mf_pfn_t mf_pgtable_replace(struct mf_pgtable *pt, uintptr_t va, mf_pfn_t new_pf
 	MF_PANIC_IF(!pgtable_may_map(pt, 0, new_pfn),
 		    "memfold: frame 0x%llx cannot stand behind a leaf.", (unsigned long long)new_pfn);
 	old = entry_load(entry);
-	entry_change(pt, entry, new_pfn << p->page_shift | (old & ~p->address_mask & ~pt->soft_mask));
+	entry_change(pt, entry, frame_paddr(p, new_pfn) | (old & ~p->address_mask & ~pt->soft_mask));
 	return entry_pfn(p, old);
 }

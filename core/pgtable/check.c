@@ -119,8 +119,8 @@ static const char *check_leaf(struct checker *c, uint64_t entry, unsigned level,
 	mf_pfn_t pfn = entry_pfn(p, entry), inside = leaf_frames(p, level) - 1;
 	enum mf_prot prot = entry_is_writable(p, entry) ? MF_PROT_WRITE : MF_PROT_READ;
 
-	if (level > p->max_leaf_level || (pfn & inside) != 0 ||
-	    entry != (pfn << p->page_shift | leaf_bits(p, level, prot)))
+	if (level > p->max_leaf_level || (pfn & c->pt->level[level].forbidden_bits) != 0 ||
+	    entry != (frame_paddr(p, pfn) | leaf_bits(p, level, prot)))
 		return FINDING(c, "M1: leaf 0x%llx of level %u at 0x%llx is malformed.", (unsigned long long)entry,
 			       level, (unsigned long long)va);
 	if ((c->pt->zero & ~inside) == pfn)

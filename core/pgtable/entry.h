@@ -49,9 +49,14 @@ static inline uint64_t leaf_bits(const struct mf_paging *p, unsigned level, enum
 	       (prot == MF_PROT_WRITE ? p->write_set : p->write_clear);
 }
 
+static inline uint64_t frame_paddr(const struct mf_paging *p, mf_pfn_t pfn)
+{
+	return p->frame0 + (pfn << p->page_shift);
+}
+
 static inline uint64_t table_entry(const struct mf_paging *p, mf_pfn_t table)
 {
-	return table << p->page_shift | p->table_bits;
+	return frame_paddr(p, table) | p->table_bits;
 }
 
 static inline bool entry_is_leaf(const struct mf_paging *p, unsigned level, uint64_t entry)
@@ -66,7 +71,7 @@ static inline bool entry_is_writable(const struct mf_paging *p, uint64_t entry)
 
 static inline mf_pfn_t entry_pfn(const struct mf_paging *p, uint64_t entry)
 {
-	return (entry & p->address_mask) >> p->page_shift;
+	return ((entry & p->address_mask) - p->frame0) >> p->page_shift;
 }
 
 static inline bool pgtable_is_background(const struct mf_pgtable *pt, unsigned level, uint64_t entry)
@@ -104,7 +109,7 @@ static inline uint64_t *pgtable_table(const struct mf_pgtable *pt, mf_pfn_t pfn)
 
 static inline uint64_t *entry_table(const struct mf_pgtable *pt, uint64_t entry)
 {
-	return (uint64_t *)(void *)(pt->machine->direct_map + (entry & pt->machine->paging.address_mask));
+	return (uint64_t *)(pt->paddr0 + (entry & pt->machine->paging.address_mask));
 }
 
 /* For a table that is not linked yet: plain stores, in groups that compilers turn into vector stores at -O2. */
@@ -216,7 +221,7 @@ static inline unsigned pgtable_descend(const struct mf_pgtable *pt, uintptr_t va
 	/* Copies: an acquiring load makes the compiler read again whatever lies in memory. */
 	const struct mf_paging *p = &pt->machine->paging;
 	uint64_t address_mask = p->address_mask, block_mask = p->block_mask, block_value = p->block_value;
-	char *direct_map = pt->machine->direct_map;
+	uintptr_t paddr0 = pt->paddr0;
 	uint64_t *table = pgtable_table(pt, pt->root);
 	unsigned at = p->levels - 1;
 
@@ -226,7 +231,7 @@ static inline unsigned pgtable_descend(const struct mf_pgtable *pt, uintptr_t va
 		/* Above level 0 the background is the one table entry with its address. */
 		if ((entry & block_mask) == block_value || ((entry ^ pt->level[at].background) & address_mask) == 0)
 			break;
-		table = (uint64_t *)(void *)(direct_map + (entry & address_mask));
+		table = (uint64_t *)(paddr0 + (entry & address_mask));
 		at--;
 	}
 	return at;

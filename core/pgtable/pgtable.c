@@ -28,8 +28,9 @@ static bool paging_is_usable(const struct mf_paging *p)
 {
 	return p->page_shift >= 12 && p->page_shift <= 16 && p->levels >= 2 && p->levels <= MF_PGTABLE_LEVELS_MAX &&
 	       p->max_leaf_level <= p->levels - 2 &&
-	       p->page_shift + (p->max_leaf_level + 1) * paging_fanout_shift(p) < 64 && p->soft_bits >= 1 &&
-	       p->soft_bits <= 16 && p->soft_shift + p->soft_bits <= 64 &&
+	       p->page_shift + (p->max_leaf_level + 1) * paging_fanout_shift(p) < 64 &&
+	       (p->frame0 & (~p->address_mask | (mf_pgtable_span(p, p->max_leaf_level) - 1))) == 0 &&
+	       p->soft_bits >= 1 && p->soft_bits <= 16 && p->soft_shift + p->soft_bits <= 64 &&
 	       (p->soft_bits << paging_fanout_shift(p)) >= paging_fanout_shift(p) + 1;
 }
 
@@ -51,6 +52,14 @@ void pgtable_protect_frame(const struct mf_pgtable *pt, mf_pfn_t pfn, bool writa
 		pt->machine->ops->direct_protect(pt->machine, pfn, writable);
 }
 
+/* Bits that no pfn may have if its address is to fit the entry: beyond frame0 a power of two of frames is used. */
+static mf_pfn_t bits_beyond_entry(const struct mf_paging *p)
+{
+	uint64_t last = (p->address_mask | (mf_pgtable_span(p, 0) - 1)) - p->frame0;
+
+	return ~(p->address_mask >> p->page_shift) | ~(((mf_pfn_t)1 << mf_log2((last >> p->page_shift) + 1)) - 1);
+}
+
 /* pt->zero and the shared tables below this level are known. */
 static void set_up_level(struct mf_pgtable *pt, unsigned level)
 {
@@ -60,12 +69,12 @@ static void set_up_level(struct mf_pgtable *pt, unsigned level)
 	mf_pfn_t inside = level <= p->max_leaf_level ? leaf_frames(p, level) - 1 : ~(mf_pfn_t)0;
 
 	pt->level[level] = (struct mf_pgtable_level){
-		.background = level == 0 ? pt->zero << p->page_shift | leaf_bits(p, 0, MF_PROT_READ)
+		.background = level == 0 ? frame_paddr(p, pt->zero) | leaf_bits(p, 0, MF_PROT_READ)
 					 : table_entry(p, pt->shared[level - 1]),
 		.span_mask = mf_pgtable_span(p, level) - 1,
 		.shift = shift < 64 ? shift : 0,
 		.index_mask = shift < 64 ? paging_fanout(p) - 1 : 0,
-		.forbidden_bits = ~(p->address_mask >> p->page_shift) | inside,
+		.forbidden_bits = bits_beyond_entry(p) | inside,
 		.forbidden_pfn = pt->zero & ~inside,
 	};
 }
@@ -88,6 +97,7 @@ int mf_pgtable_init(struct mf_pgtable *pt, struct mf_machine *machine, enum mf_p
 		    mf_pgtable_init_frames(p), in->nr);
 
 	*pt = (struct mf_pgtable){.machine = machine, .base = base, .size_bytes = size_bytes, .flags = flags};
+	pt->paddr0 = (uintptr_t)machine->direct_map - p->frame0;
 	pt->soft_mask = (((uint64_t)1 << p->soft_bits) - 1) << p->soft_shift;
 	pt->zero = mf_bag_take(in);
 	__builtin_memset(mf_machine_frame(machine, pt->zero), 0, (size_t)1 << p->page_shift);

@@ -31,7 +31,7 @@ int mf_pgtable_split(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 	first = entry_pfn(p, old);
 	bits = leaf_bits(p, level - 1, entry_is_writable(p, old) ? MF_PROT_WRITE : MF_PROT_READ);
 	for (unsigned i = 0; i < paging_fanout(p); i++)
-		table[i] = (first + i * leaf_frames(p, level - 1)) << p->page_shift | bits;
+		table[i] = frame_paddr(p, first + i * leaf_frames(p, level - 1)) | bits;
 	table_count_add(pt, table, (int)paging_fanout(p));
 	entry_change(pt, entry, table_entry(p, table_pfn));
 	pt->nr_private[level - 1]++;

@@ -37,6 +37,8 @@ typedef struct {
  * Levels are numbered from the leaves: an entry of a level-0 table maps one frame, an entry of a level-1 table maps a
  * level-0 table or 2^b frames, ...  The root is the table of level `levels - 1`.  b = page_shift - 3.
  *
+ * Frame f has the physical address   paddr = frame0 + f * P.   Pfns count from where memory begins: a machine whose
+ * memory begins high (arm64) has dense windows all the same, and maps no descriptors for what is not there.
  * An entry is   (paddr & address_mask) | bits   with
  *   table       table_bits
  *   leaf        leaf_bits | (level == 0 ? leaf_base_bits : leaf_block_bits) | (writable ? write_set : write_clear)
@@ -51,6 +53,7 @@ struct mf_paging {
 	unsigned levels;          /* tables on a walk, root included: 2 to MF_PGTABLE_LEVELS_MAX              */
 	unsigned max_leaf_level;  /* highest level at which a leaf may stand: 0 .. levels - 2                 */
 	uint64_t address_mask;
+	uint64_t frame0;          /* physical address of frame 0: a multiple of what the largest leaf maps      */
 	uint64_t present_mask;    /* any of these set: the entry is present                                   */
 	uint64_t table_bits;
 	uint64_t leaf_bits;
@@ -61,7 +64,11 @@ struct mf_paging {
 	unsigned soft_shift, soft_bits;
 };
 
-/* x86-64 with 4 or 5 levels; arm64 with the 4, 16 or 64 KiB granule (levels as va_bits ask).  Pure functions. */
+/*
+ * x86-64 with 4 or 5 levels, or 3 where the root hangs in an entry of a table that is the kernel's own: 512 GiB of
+ * windows, leaves of 2 MiB at most.  arm64 with the 4, 16 or 64 KiB granule (levels as va_bits ask).  frame0 is 0.
+ * Pure functions.
+ */
 MF_API struct mf_paging mf_paging_x86_64(unsigned levels);
 MF_API struct mf_paging mf_paging_arm64(unsigned page_shift, unsigned levels);
 

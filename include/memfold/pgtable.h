@@ -72,6 +72,7 @@ struct mf_pgtable {
 	mf_pfn_t zero;       /* the zero frame                                                         */
 	mf_pfn_t shared[MF_PGTABLE_LEVELS_MAX]; /* [l]: the shared table of level l, l < levels - 1      */
 	enum mf_pgtable_flags flags;
+	uintptr_t paddr0;    /* where physical address 0 would stand in the direct map                         */
 	uint64_t nr_private[MF_PGTABLE_LEVELS_MAX]; /* private tables of each level, the root included     */
 	uint64_t soft_mask;
 	struct mf_pgtable_level level[MF_PGTABLE_LEVELS_MAX];
@@ -84,7 +85,8 @@ MF_API unsigned mf_pgtable_init_frames(const struct mf_paging *paging);
  * Builds the root and the shared tables; afterwards every address of the range reads as zero, read-only.  Takes
  * mf_pgtable_init_frames() frames from `in` (panics if there are fewer).  Zero frame and shared tables are
  * read-only in the direct map from here on.  Fails, nothing taken: -MF_EINVAL when the range is empty, is not
- * aligned to P, or lies outside what the levels reach, or the machine's paging constants contradict each other;
+ * aligned to P, or lies outside what the levels reach, or the machine's paging constants contradict each other (frame0
+ * that is no multiple of what the largest leaf maps, or is no address for an entry, is such a contradiction);
  * -MF_EOPNOTSUPP when the machine is not `zero`.
  */
 MF_API MF_MUST_CHECK int mf_pgtable_init(struct mf_pgtable *pt, struct mf_machine *machine, enum mf_pgtable_flags flags,

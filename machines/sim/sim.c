@@ -97,14 +97,15 @@ static bool paging_is_possible(const struct mf_paging *p)
 	return p->page_shift >= 12 && p->page_shift <= 16 && p->levels >= 2 && p->levels <= MF_PGTABLE_LEVELS_MAX &&
 	       p->page_shift + (p->levels - 1) * (p->page_shift - 3) < 64 &&
 	       p->max_leaf_level <= p->levels - 2 && p->present_mask != 0 && p->address_mask != 0 &&
-	       (p->address_mask & (((uint64_t)1 << p->page_shift) - 1)) == 0;
+	       (p->address_mask & (((uint64_t)1 << p->page_shift) - 1)) == 0 &&
+	       p->frame0 % ((uint64_t)1 << (p->page_shift + p->max_leaf_level * (p->page_shift - 3))) == 0;
 }
 
 /* Bytes of frames and of the epochs behind them. */
 static int measure(const struct mf_sim_config *config, uint64_t *direct_bytes, uint64_t *mapped_bytes)
 {
 	const uint64_t known_flags = MF_SIM_POISON_RAM | MF_SIM_CHECK_REUSE;
-	uint64_t page, nr;
+	uint64_t page, nr, last;
 
 	if (!paging_is_possible(&config->paging) || (config->flags & ~known_flags) || config->nr_cpus > MF_CPUS_MAX)
 		return -MF_EINVAL;
@@ -114,7 +115,7 @@ static int measure(const struct mf_sim_config *config, uint64_t *direct_bytes, u
 	if (nr == 0)
 		return -MF_EINVAL;
 	if (!mf_mul_fits(nr, page, direct_bytes) || *direct_bytes > MAPPED_BYTES_MAX ||
-	    ((*direct_bytes - page) & ~config->paging.address_mask))
+	    !mf_add_fits(*direct_bytes - page, config->paging.frame0, &last) || last & ~config->paging.address_mask)
 		return -MF_E2BIG;
 	*mapped_bytes = *direct_bytes + mf_round_up(nr * sizeof(uint64_t), page);
 	return 0;

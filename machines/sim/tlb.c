@@ -77,7 +77,8 @@ static struct sim_walk walk_tables(struct sim *s, mf_pfn_t table, uintptr_t va, 
 			s->table_epoch[table] = epoch;
 		walk.level--;
 		walk.pte.bits = __atomic_load_n(&entries[index], __ATOMIC_ACQUIRE);
-		table = (walk.pte.bits & p->address_mask) >> p->page_shift;
+		/* An address below frame0 becomes a frame beyond all others. */
+		table = ((walk.pte.bits & p->address_mask) - p->frame0) >> p->page_shift;
 		if (!(walk.pte.bits & p->present_mask)) {
 			walk.end = SIM_WALK_ABSENT;
 			break;

@@ -32,6 +32,13 @@ struct rig {
 	struct mf_bag bag; /* empty between the steps */
 };
 
+/* The same constants on a machine whose memory begins there. */
+static inline struct mf_paging from_paddr(struct mf_paging paging, uint64_t frame0)
+{
+	paging.frame0 = frame0;
+	return paging;
+}
+
 static inline unsigned fanout_of(const struct rig *r)
 {
 	return 1u << (r->flat.machine.paging.page_shift - 3);

@@ -58,8 +58,8 @@ static inline uint64_t *entry_at(struct rig *r, const void *va, unsigned level)
 		if (at == level)
 			return entry;
 		if (*entry == 0)
-			*entry = table_new(r->m) << p->page_shift | p->table_bits;
-		table = (*entry & p->address_mask) >> p->page_shift;
+			*entry = (p->frame0 + (table_new(r->m) << p->page_shift)) | p->table_bits;
+		table = ((*entry & p->address_mask) - p->frame0) >> p->page_shift;
 	}
 }
 
@@ -67,7 +67,7 @@ enum access { READ_ONLY, WRITABLE };
 
 static inline uint64_t leaf(const struct mf_paging *p, unsigned level, mf_pfn_t pfn, enum access access)
 {
-	return pfn << p->page_shift | p->leaf_bits | (level ? p->leaf_block_bits : p->leaf_base_bits) |
+	return (p->frame0 + (pfn << p->page_shift)) | p->leaf_bits | (level ? p->leaf_block_bits : p->leaf_base_bits) |
 	       (access == WRITABLE ? p->write_set : p->write_clear);
 }
 
@@ -157,22 +157,28 @@ static const struct {
 	const char *name;
 	bool is_arm;
 	unsigned page_shift, levels;
+	uint64_t frame0;
 } formats[] = {
-	{"x86-64, 4 levels", false, 12, 4},
-	{"x86-64, 5 levels", false, 12, 5},
-	{"x86-64, 2 levels", false, 12, 2},
-	{"arm64, 4 KiB, 3 levels", true, 12, 3},
-	{"arm64, 16 KiB, 3 levels", true, 14, 3},
-	{"arm64, 64 KiB, 3 levels", true, 16, 3},
-	{"arm64, 64 KiB, 2 levels", true, 16, 2},
+	{"x86-64, 4 levels", false, 12, 4, 0},
+	{"x86-64, 5 levels", false, 12, 5, 0},
+	{"x86-64, 3 levels, memory from 4 GiB", false, 12, 3, 4 * MF_GIB},
+	{"x86-64, 2 levels", false, 12, 2, 0},
+	{"arm64, 4 KiB, 3 levels", true, 12, 3, 0},
+	{"arm64, 16 KiB, 3 levels", true, 14, 3, 0},
+	{"arm64, 64 KiB, 3 levels", true, 16, 3, 0},
+	{"arm64, 64 KiB, 3 levels, memory from 1 TiB", true, 16, 3, 1024 * MF_GIB},
+	{"arm64, 64 KiB, 2 levels", true, 16, 2, 0},
 };
 
 enum { NR_FORMATS = sizeof(formats) / sizeof(formats[0]) };
 
 static inline struct mf_paging format_paging(unsigned i)
 {
-	return formats[i].is_arm ? mf_paging_arm64(formats[i].page_shift, formats[i].levels) :
-				   mf_paging_x86_64(formats[i].levels);
+	struct mf_paging paging = formats[i].is_arm ? mf_paging_arm64(formats[i].page_shift, formats[i].levels) :
+						      mf_paging_x86_64(formats[i].levels);
+
+	paging.frame0 = formats[i].frame0;
+	return paging;
 }
 
 #endif

@@ -18,6 +18,9 @@ TAP_TEST(paging_x86_64_is_what_the_manual_says)
 	TAP_EQ(p.table_bits, 0x23);
 	TAP_EQ(p.leaf_bits | p.leaf_base_bits | p.write_set, 0x8000000000000163);
 	TAP_EQ(p.leaf_bits | p.leaf_block_bits | p.write_clear, 0x80000000000001a1);
+	TAP_EQ(p.frame0, 0);
+	TAP_EQ(mf_paging_x86_64(3).levels, 3);
+	TAP_EQ(mf_paging_x86_64(3).max_leaf_level, 1);
 	TAP_OK(TAP_PANICS(mf_paging_x86_64(1)));
 }
 
@@ -84,9 +87,9 @@ TAP_TEST(untouched_window_costs_a_handful_of_frames)
 {
 	struct rig r;
 
-	for (unsigned levels = 4; levels <= 5; levels++) {
+	for (unsigned levels = 3; levels <= 5; levels++) {
 		rig_open(&r, mf_paging_x86_64(levels), MF_PGTABLE_SHARE);
-		TAP_EQ(r.pt.size_bytes, (uint64_t)1 << 40);
+		TAP_EQ(r.pt.size_bytes, levels == 3 ? MF_TIB / 4 : MF_TIB);
 		TAP_EQ(mf_pgtable_frames(&r.pt), levels + 1);
 		for (uintptr_t at = 0; at < r.pt.size_bytes; at += r.pt.size_bytes / 64 + 12345)
 			TAP_OK(mf_pgtable_walk(&r.pt, r.pt.base + at).background);
@@ -215,6 +218,7 @@ static void every_small_bag_changes_nothing(struct mf_paging paging)
 
 TAP_TEST(too_few_frames_change_nothing)
 {
+	every_small_bag_changes_nothing(mf_paging_x86_64(3));
 	every_small_bag_changes_nothing(mf_paging_x86_64(4));
 	every_small_bag_changes_nothing(mf_paging_x86_64(5));
 	every_small_bag_changes_nothing(mf_paging_arm64(14, 4));

@@ -462,5 +462,13 @@ TAP_TEST(random_steps_arm64_private_tables)
 {
 	run_random(mf_paging_arm64(14, 3), MF_PGTABLE_PRIVATE, 2000);
 }
+TAP_TEST(random_steps_x86_64_3_levels_from_4_gib)
+{
+	run_random(from_paddr(mf_paging_x86_64(3), 4 * MF_GIB), MF_PGTABLE_SHARE, 4000);
+}
+TAP_TEST(random_steps_arm64_16_kib_from_1_tib)
+{
+	run_random(from_paddr(mf_paging_arm64(14, 3), MF_TIB), MF_PGTABLE_PRIVATE, 2000);
+}
 
 TAP_MAIN()

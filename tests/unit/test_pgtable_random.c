@@ -357,5 +357,13 @@ TAP_TEST(random_steps_6_levels)
 {
 	run_random(mf_paging_x86_64(6), MF_PGTABLE_SHARE, 2000);
 }
+TAP_TEST(random_steps_x86_64_3_levels_from_4_gib)
+{
+	run_random(from_paddr(mf_paging_x86_64(3), 4 * MF_GIB), MF_PGTABLE_SHARE, 4000);
+}
+TAP_TEST(random_steps_arm64_64_kib_from_1_tib)
+{
+	run_random(from_paddr(mf_paging_arm64(16, 3), MF_TIB), MF_PGTABLE_SHARE, 1000);
+}
 
 TAP_MAIN()
