@@ -4,15 +4,17 @@
  *
  * Each n has a world of its own.  When the call fails: -MF_ENOMEM, the digest as before, every law held, and, when all
  * is folded that had been unfolded on the way, the same cost in slots, tables and RAM; then the same call succeeds.
- * Calls that may not fail for lack of memory (source self, law M4; merging; folding; removing) must not.  On sim the
- * allocations are RAM, control memory and windows; on linux the same with host_populate for RAM.
+ * Calls that may not fail for lack of memory (source self, law M4; merging; folding; removing) must not.  Allocations
+ * are RAM, control memory and windows; on linux the same with host_populate for RAM.
  */
 #include "tests/lib/world.h"
 #include "tests/tap.h"
 
-#include <memfold/sim.h>
-
 #define GIB WORLD_GIB_FRAMES
+
+/* Machines: the one with page tables that there is, and the host's memory where there is a host. */
+#define TABLES NULL
+#define HOST "linux"
 
 enum { BLOCK = 512, FOLIOS_MAX = 64, ATTEMPTS_MAX = 2000 };
 
@@ -35,62 +37,6 @@ struct scenario {
 	bool may_fail;                  /* and so it does, for some n                                           */
 };
 
-/* ---- Failing allocations of any machine ------------------------------------------------------------------------ */
-
-static uint64_t fail_at, nr_calls; /* linux: the fail_at-th from now on fails, 0: none */
-static const struct mf_machine_ops *linux_ops;
-
-static bool fails_now(void)
-{
-	return ++nr_calls == fail_at;
-}
-
-static int failing_populate(struct mf_machine *m, void *addr, uint64_t size_bytes)
-{
-	return fails_now() ? -MF_ENOMEM : linux_ops->host_populate(m, addr, size_bytes);
-}
-
-static void *failing_meta(struct mf_machine *m, size_t size_bytes)
-{
-	return fails_now() ? NULL : linux_ops->meta_alloc(m, size_bytes);
-}
-
-static int failing_reserve(struct mf_machine *m, uint64_t size_bytes, uint64_t align_bytes, void **base)
-{
-	return fails_now() ? -MF_ENOMEM : linux_ops->window_reserve(m, size_bytes, align_bytes, base);
-}
-
-/* The machine's operations, those that allocate replaced; for maps only: the machine's own calls know it by them. */
-static void wrap_linux(struct mf_machine *machine)
-{
-	static struct mf_machine_ops failing;
-
-	linux_ops = machine->ops;
-	failing = *linux_ops;
-	failing.host_populate = failing_populate;
-	failing.meta_alloc = failing_meta;
-	failing.window_reserve = failing_reserve;
-	machine->ops = &failing;
-}
-
-static void fail_nth(struct stage *s, uint64_t n)
-{
-	nr_calls = 0;
-	fail_at = n;
-	if (s->world.sim)
-		mf_sim_fail_any(s->world.sim, n);
-}
-
-static uint64_t allocations(struct stage *s)
-{
-	struct mf_sim_stats stats;
-
-	if (!s->world.sim)
-		return nr_calls;
-	mf_sim_stats(s->world.sim, &stats);
-	return stats.any_calls;
-}
-
 /* ---- What must not change -------------------------------------------------------------------------------------- */
 
 struct cost {
@@ -110,20 +56,18 @@ static uint64_t nr_zones(struct mf_map *map)
 /* A zone, two pieces of control memory, stays with the map when the region that it was made for could not be added. */
 static struct cost cost_of(struct stage *s)
 {
+	struct world_used used = world_used(&s->world);
 	struct mf_map_stats stats;
-	struct mf_sim_stats sim = { 0 };
 	struct cost cost = { .digest = mf_map_digest(s->world.map) };
 
 	mf_map_stats(s->world.map, &stats);
-	if (s->world.sim)
-		mf_sim_stats(s->world.sim, &sim);
 	cost.nr_slots = stats.nr_slots;
 	cost.nr_tables = stats.nr_tables;
 	cost.nr_ram = stats.nr_ram;
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++)
 		cost.nr_split[tier] = stats.nr_split[tier];
-	cost.ram_used = sim.nr_ram_used;
-	cost.meta_used = s->world.sim ? sim.nr_meta_used - 2 * nr_zones(s->world.map) : 0;
+	cost.ram_used = used.nr_ram;
+	cost.meta_used = s->world.machine->backing == MF_WINDOW_TABLES ? used.nr_meta - 2 * nr_zones(s->world.map) : 0;
 	return cost;
 }
 
@@ -148,9 +92,6 @@ static bool stage_open(struct stage *s, const struct scenario *scenario)
 	*s = (struct stage){ .scenario = scenario };
 	if (!world_open(&s->world, &config))
 		return false;
-	if (!s->world.sim)
-		wrap_linux(s->world.machine);
-	fail_nth(s, 0);
 	if (scenario->region.end_pfn && world_add_region(&s->world, &scenario->region, &s->region) != 0)
 		return false;
 	if (scenario->prepare && !scenario->prepare(s))
@@ -186,7 +127,7 @@ static bool attempt(const struct scenario *scenario, uint64_t n, bool *failed)
 {
 	struct stage s;
 	struct cost before;
-	uint64_t had, nr;
+	uint64_t nr;
 	bool staged;
 	int err;
 
@@ -196,18 +137,14 @@ static bool attempt(const struct scenario *scenario, uint64_t n, bool *failed)
 	if (!staged)
 		return false;
 	before = cost_of(&s);
-	had = s.world.sim ? allocations(&s) : 0;
-	fail_nth(&s, n);
+	world_fail(&s.world, WORLD_ANY, n);
 	err = scenario->call(&s);
-	nr = allocations(&s) - had;
-	fail_nth(&s, 0);
+	nr = world_fail_end(&s.world);
 	*failed = err != 0;
 	if (err)
 		check_refused(&s, err, &before);
 	TAP_OK(world_check(&s.world));
 	put_all(&s);
-	if (!s.world.sim)
-		s.world.machine->ops = linux_ops;
 	TAP_OK(world_close(&s.world));
 	return nr >= n;
 }
@@ -217,6 +154,10 @@ static void play(const struct scenario *scenario)
 	uint64_t n = 0, nr_failed = 0;
 	bool failed, more;
 
+	if (!world_has(scenario->machine)) {
+		TAP_NOTE("%s: no machine \"%s\" here", scenario->name, scenario->machine);
+		return;
+	}
 	do {
 		more = attempt(scenario, ++n, &failed);
 		nr_failed += failed;
@@ -258,19 +199,19 @@ static int call_add(struct stage *s)
 TAP_TEST(failure_of_region_add)
 {
 	static const struct scenario scenarios[] = {
-		{ "add: aligned, self", "sim", .added = REGION(GIB, 3 * GIB, SELF), .call = call_add, .may_fail = true },
-		{ "add: aligned, ram", "sim", .added = REGION(GIB, 2 * GIB, RAM), .call = call_add, .may_fail = true },
-		{ "add: odd, self", "sim", .added = REGION(1001, 2 * GIB + 777, SELF), .call = call_add, .may_fail = true },
-		{ "add: odd, ram, top 1", "sim", .added = REGION(GIB - 700, GIB + 9001, RAM, .top = 1), .call = call_add,
+		{ "add: aligned, self", TABLES, .added = REGION(GIB, 3 * GIB, SELF), .call = call_add, .may_fail = true },
+		{ "add: aligned, ram", TABLES, .added = REGION(GIB, 2 * GIB, RAM), .call = call_add, .may_fail = true },
+		{ "add: odd, self", TABLES, .added = REGION(1001, 2 * GIB + 777, SELF), .call = call_add, .may_fail = true },
+		{ "add: odd, ram, top 1", TABLES, .added = REGION(GIB - 700, GIB + 9001, RAM, .top = 1), .call = call_add,
 		  .may_fail = true },
-		{ "add: within one block", "sim", .added = REGION(5, 300, RAM), .call = call_add, .may_fail = true },
-		{ "add: beside another, a block shared", "sim", REGION(100, GIB + 100, SELF, .node = 1),
+		{ "add: within one block", TABLES, .added = REGION(5, 300, RAM), .call = call_add, .may_fail = true },
+		{ "add: beside another, a block shared", TABLES, REGION(100, GIB + 100, SELF, .node = 1),
 		  REGION(GIB + 100, GIB + 5000, RAM, .node = 2), .call = call_add, .may_fail = true },
-		{ "add: flat, aligned", "sim", .added = REGION(2 * GIB, 2 * GIB + 16 * BLOCK, FLAT), .call = call_add,
+		{ "add: flat, aligned", TABLES, .added = REGION(2 * GIB, 2 * GIB + 16 * BLOCK, FLAT), .call = call_add,
 		  .may_fail = true },
-		{ "add: flat, of whole leaves", "sim", .added = REGION(0, GIB, FLAT), .call = call_add, .may_fail = true },
-		{ "add: flat, odd", "sim", .added = REGION(3333, 9999, FLAT), .call = call_add, .may_fail = true },
-		{ "add: flat, beside another", "sim", REGION(0, 3000, RAM), REGION(3000, 7000, FLAT), .call = call_add,
+		{ "add: flat, of whole leaves", TABLES, .added = REGION(0, GIB, FLAT), .call = call_add, .may_fail = true },
+		{ "add: flat, odd", TABLES, .added = REGION(3333, 9999, FLAT), .call = call_add, .may_fail = true },
+		{ "add: flat, beside another", TABLES, REGION(0, 3000, RAM), REGION(3000, 7000, FLAT), .call = call_add,
 		  .may_fail = true },
 	};
 
@@ -280,15 +221,17 @@ TAP_TEST(failure_of_region_add)
 TAP_TEST(failure_of_region_add_on_linux)
 {
 	static const struct scenario scenarios[] = {
-		{ "add: aligned", "linux", .added = REGION(GIB, 3 * GIB, SELF), .call = call_add, .may_fail = true },
-		{ "add: odd", "linux", .added = REGION(1001, 2 * GIB + 777, SELF), .call = call_add, .may_fail = true },
-		{ "add: odd, top 1", "linux", .added = REGION(GIB - 700, GIB + 9001, SELF, .top = 1), .call = call_add,
+		{ "add: aligned", HOST, .added = REGION(GIB, 3 * GIB, SELF), .call = call_add, .may_fail = true },
+		{ "add: odd", HOST, .added = REGION(1001, 2 * GIB + 777, SELF), .call = call_add, .may_fail = true },
+		{ "add: odd, top 1", HOST, .added = REGION(GIB - 700, GIB + 9001, SELF, .top = 1), .call = call_add,
 		  .may_fail = true },
-		{ "add: beside another, a block shared", "linux", REGION(100, GIB + 100, SELF, .node = 1),
+		{ "add: beside another, a block shared", HOST, REGION(100, GIB + 100, SELF, .node = 1),
 		  REGION(GIB + 100, GIB + 5000, SELF, .node = 2), .call = call_add, .may_fail = true },
-		{ "add: flat, odd", "linux", .added = REGION(3333, 9999, FLAT), .call = call_add, .may_fail = true },
+		{ "add: flat, odd", HOST, .added = REGION(3333, 9999, FLAT), .call = call_add, .may_fail = true },
 	};
 
+	if (!world_has(HOST))
+		TAP_SKIP("there is no host here");
 	PLAY(scenarios);
 }
 
@@ -321,10 +264,10 @@ static int call_fold(struct stage *s)
 TAP_TEST(failure_of_fold_and_remove)
 {
 	static const struct scenario scenarios[] = {
-		{ "fold: self", "sim", REGION(0, 2 * GIB, SELF), .call = call_fold },
-		{ "fold: self, odd", "sim", REGION(1001, 2 * GIB + 777, SELF), .call = call_fold },
-		{ "remove: self", "sim", REGION(0, 2 * GIB, SELF), .call = call_remove },
-		{ "remove: self, odd", "sim", REGION(1001, 2 * GIB + 777, SELF), .call = call_remove },
+		{ "fold: self", TABLES, REGION(0, 2 * GIB, SELF), .call = call_fold },
+		{ "fold: self, odd", TABLES, REGION(1001, 2 * GIB + 777, SELF), .call = call_fold },
+		{ "remove: self", TABLES, REGION(0, 2 * GIB, SELF), .call = call_remove },
+		{ "remove: self, odd", TABLES, REGION(1001, 2 * GIB + 777, SELF), .call = call_remove },
 	};
 
 	PLAY(scenarios);
@@ -370,16 +313,16 @@ static int call_merge(struct stage *s)
 TAP_TEST(failure_of_alloc)
 {
 	static const struct scenario scenarios[] = {
-		{ "alloc: order 0, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 0, .call = call_alloc, .may_fail = true },
-		{ "alloc: order 5, ram, odd", "sim", REGION(GIB + 5000, 2 * GIB, RAM), .order = 5, .call = call_alloc,
+		{ "alloc: order 0, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 0, .call = call_alloc, .may_fail = true },
+		{ "alloc: order 5, ram, odd", TABLES, REGION(GIB + 5000, 2 * GIB, RAM), .order = 5, .call = call_alloc,
 		  .may_fail = false },
-		{ "alloc: order 9, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 9, .call = call_alloc, .may_fail = true },
-		{ "alloc: order 12, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 12, .call = call_alloc, .may_fail = true },
-		{ "alloc: order 18, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 18, .call = call_alloc },
-		{ "alloc: order 0, self", "sim", REGION(0, 2 * GIB, SELF), .order = 0, .call = call_alloc },
-		{ "alloc: order 9, self", "sim", REGION(0, 2 * GIB, SELF), .order = 9, .call = call_alloc },
-		{ "alloc: order 0, linux", "linux", REGION(0, 2 * GIB, SELF), .order = 0, .call = call_alloc, .may_fail = true },
-		{ "alloc: order 9, linux", "linux", REGION(0, 2 * GIB, SELF), .order = 9, .call = call_alloc, .may_fail = true },
+		{ "alloc: order 9, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 9, .call = call_alloc, .may_fail = true },
+		{ "alloc: order 12, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 12, .call = call_alloc, .may_fail = true },
+		{ "alloc: order 18, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 18, .call = call_alloc },
+		{ "alloc: order 0, self", TABLES, REGION(0, 2 * GIB, SELF), .order = 0, .call = call_alloc },
+		{ "alloc: order 9, self", TABLES, REGION(0, 2 * GIB, SELF), .order = 9, .call = call_alloc },
+		{ "alloc: order 0, linux", HOST, REGION(0, 2 * GIB, SELF), .order = 0, .call = call_alloc, .may_fail = true },
+		{ "alloc: order 9, linux", HOST, REGION(0, 2 * GIB, SELF), .order = 9, .call = call_alloc, .may_fail = true },
 	};
 
 	PLAY(scenarios);
@@ -392,21 +335,21 @@ TAP_TEST(failure_of_alloc)
 TAP_TEST(failure_of_split)
 {
 	static const struct scenario scenarios[] = {
-		{ "split: 9 to 0, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 9, .new_order = 0, .prepare = prepare_folio,
+		{ "split: 9 to 0, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 9, .new_order = 0, .prepare = prepare_folio,
 		  .call = call_split },
-		{ "split: 12 to 3, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 12, .new_order = 3, .prepare = prepare_folio,
+		{ "split: 12 to 3, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 12, .new_order = 3, .prepare = prepare_folio,
 		  .call = call_split },
-		{ "split: 18 to 9, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 18, .new_order = 9, .prepare = prepare_folio,
+		{ "split: 18 to 9, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 18, .new_order = 9, .prepare = prepare_folio,
 		  .call = call_split },
-		{ "split: 19 to 17, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 19, .new_order = 17,
+		{ "split: 19 to 17, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 19, .new_order = 17,
 		  .prepare = prepare_folio, .call = call_split },
-		{ "split: 18 to 9, self", "sim", REGION(0, 2 * GIB, SELF), .order = 18, .new_order = 9,
+		{ "split: 18 to 9, self", TABLES, REGION(0, 2 * GIB, SELF), .order = 18, .new_order = 9,
 		  .prepare = prepare_folio, .call = call_split },
-		{ "split: 9 to 0, self", "sim", REGION(0, 2 * GIB, SELF), .order = 9, .new_order = 0,
+		{ "split: 9 to 0, self", TABLES, REGION(0, 2 * GIB, SELF), .order = 9, .new_order = 0,
 		  .prepare = prepare_folio, .call = call_split },
-		{ "split: 12 to 3, linux", "linux", REGION(0, 2 * GIB, SELF), .order = 12, .new_order = 3,
+		{ "split: 12 to 3, linux", HOST, REGION(0, 2 * GIB, SELF), .order = 12, .new_order = 3,
 		  .prepare = prepare_folio, .call = call_split },
-		{ "split: 18 to 9, linux", "linux", REGION(0, 2 * GIB, SELF), .order = 18, .new_order = 9,
+		{ "split: 18 to 9, linux", HOST, REGION(0, 2 * GIB, SELF), .order = 18, .new_order = 9,
 		  .prepare = prepare_folio, .call = call_split },
 	};
 
@@ -416,13 +359,13 @@ TAP_TEST(failure_of_split)
 TAP_TEST(failure_of_merge)
 {
 	static const struct scenario scenarios[] = {
-		{ "merge: 0 to 9, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 9, .new_order = 0, .prepare = prepare_pieces,
+		{ "merge: 0 to 9, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 9, .new_order = 0, .prepare = prepare_pieces,
 		  .call = call_merge },
-		{ "merge: 9 to 18, ram", "sim", REGION(0, 2 * GIB, RAM), .order = 18, .new_order = 9, .prepare = prepare_pieces,
+		{ "merge: 9 to 18, ram", TABLES, REGION(0, 2 * GIB, RAM), .order = 18, .new_order = 9, .prepare = prepare_pieces,
 		  .call = call_merge },
-		{ "merge: 3 to 12, self", "sim", REGION(0, 2 * GIB, SELF), .order = 12, .new_order = 3,
+		{ "merge: 3 to 12, self", TABLES, REGION(0, 2 * GIB, SELF), .order = 12, .new_order = 3,
 		  .prepare = prepare_pieces, .call = call_merge },
-		{ "merge: 3 to 12, linux", "linux", REGION(0, 2 * GIB, SELF), .order = 12, .new_order = 3,
+		{ "merge: 3 to 12, linux", HOST, REGION(0, 2 * GIB, SELF), .order = 12, .new_order = 3,
 		  .prepare = prepare_pieces, .call = call_merge },
 	};
 
@@ -431,43 +374,44 @@ TAP_TEST(failure_of_merge)
 
 /* ---- Maps ------------------------------------------------------------------------------------------------------ */
 
-static void play_create(unsigned page_shift, unsigned top, enum mf_map_flags flags)
+static bool is_unused(const struct world *w)
 {
-	struct mf_sim_config config = {
-		.paging = page_shift == 12 ? mf_paging_x86_64(4) : mf_paging_arm64(page_shift, 3),
-		.nr_frames = GIB,
-		.nr_ram_frames = 1024,
-		.flags = MF_SIM_POISON_RAM | MF_SIM_CHECK_REUSE,
-	};
+	struct world_used used = world_used(w);
+
+	return used.nr_ram == 0 && used.nr_meta == 0 && used.nr_fills == 0;
+}
+
+static void play_create(const char *machine, unsigned top, enum mf_map_flags flags)
+{
+	struct world_config config = { .machine = machine, .nr_frames = GIB, .nr_ram_frames = 1024 };
 	struct mf_map_config map_config = { .span = GIB, .top = top, .flags = flags };
-	struct mf_map *map = NULL;
-	struct mf_sim_stats stats;
+	struct world w;
 	uint64_t n = 0;
 	int err;
 
-	TAP_REQUIRE(mf_sim_create(&config, &map_config.machine) == 0);
+	if (!world_has(machine))
+		return;
+	TAP_REQUIRE(world_open_machine(&w, &config));
+	map_config.machine = w.machine;
 	do {
-		mf_sim_fail_any(map_config.machine, ++n);
-		err = mf_map_create(&map_config, &map);
-		mf_sim_stats(map_config.machine, &stats);
+		world_fail(&w, WORLD_ANY, ++n);
+		err = mf_map_create(&map_config, &w.map);
+		world_fail_end(&w);
 		if (err) {
 			TAP_EQ(err, -MF_ENOMEM);
-			TAP_OK(map == NULL && stats.nr_ram_used == 0 && stats.nr_meta_used == 0 && stats.nr_fills == 0);
+			TAP_OK(w.map == NULL && is_unused(&w));
 		}
 	} while (err && n < ATTEMPTS_MAX);
-	TAP_NOTE("map, page shift %u: %llu allocations", page_shift, (unsigned long long)(n - 1));
+	TAP_NOTE("map on %s: %llu allocations", w.name, (unsigned long long)(n - 1));
 	TAP_OK(n > 5 && err == 0); /* the map, its readers, the windows, the root, the zero frame, a shared table at least */
-	mf_sim_fail_any(map_config.machine, 0);
-	TAP_EQ(mf_map_destroy(map), 0);
-	TAP_EQ(mf_sim_ram_used(map_config.machine), 0);
-	mf_sim_destroy(map_config.machine);
+	TAP_OK(world_close(&w));
 }
 
 TAP_TEST(failure_of_map_create)
 {
-	play_create(12, 2, MF_MAP_SHARE_TABLES);
-	play_create(12, 1, MF_MAP_PRIVATE_TABLES);
-	play_create(16, 1, MF_MAP_SHARE_TABLES);
+	play_create(TABLES, 2, MF_MAP_SHARE_TABLES);
+	play_create(TABLES, 1, MF_MAP_PRIVATE_TABLES);
+	play_create("sim-arm64-64k", 1, MF_MAP_SHARE_TABLES);
 }
 
 TAP_MAIN()

@@ -66,12 +66,12 @@ static void check_unharmed_sometimes(struct stage *s, uint64_t nth)
 		TAP_OK(world_check(&s->w));
 }
 
-static void each_kind(void (*play)(const struct kind *kind, enum mf_layout layout, enum sort sort))
+static void each_kind(void (*play)(const struct kind *kind, enum mf_layout layout, enum world_sort sort))
 {
 	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++)
 		for (unsigned j = 0; j < NR_KINDS; j++)
-			for (unsigned sort = 0; sort < NR_SORTS; sort++) {
-				play(&kinds[j], diet_layouts[i], (enum sort)sort);
+			for (unsigned sort = 0; sort < WORLD_NR_SORTS; sort++) {
+				play(&kinds[j], diet_layouts[i], (enum world_sort)sort);
 				if (atomic_load(&tap_state.failed)) {
 					TAP_NOTE("%s, order %u, %s tables, sort %u", mf_layout_name(diet_layouts[i]),
 						 kinds[j].order, kinds[j].flags ? "private" : "shared", sort);
@@ -83,7 +83,7 @@ static void each_kind(void (*play)(const struct kind *kind, enum mf_layout layou
 /* ---- One folio: the n-th allocation ----------------------------------------------------------------------------- */
 
 /* A world of its own for each n: what was made once (a table of a split leaf, the zone's tails) is found again. */
-static void play_remap(const struct kind *kind, enum mf_layout layout, enum sort sort)
+static void play_remap(const struct kind *kind, enum mf_layout layout, enum world_sort sort)
 {
 	uint64_t n = 0, nr_calls;
 
@@ -94,11 +94,9 @@ static void play_remap(const struct kind *kind, enum mf_layout layout, enum sort
 
 		TAP_REQUIRE(stage_open(&s, kind, layout));
 		before = state_of(&s.w);
-		nr_calls = calls(&s.w, sort);
-		fail_nth(&s.w, sort, ++n);
+		world_fail(&s.w, sort, ++n);
 		err = mf_diet_remap(s.w.map, s.folio);
-		fail_nth(&s.w, sort, 0);
-		nr_calls = calls(&s.w, sort) - nr_calls;
+		nr_calls = world_fail_end(&s.w);
 		TAP_EQ(err, nr_calls >= n ? -MF_ENOMEM : 0);
 		TAP_EQ(mf_folio_is_on_diet(s.folio), !err);
 		if (err) {
@@ -129,14 +127,14 @@ static uint64_t next_n(uint64_t n, uint64_t last)
  * In one world: after a failure the folio is on its diet as it was; what can be done without (a block for a larger
  * leaf) is no failure, and the folio goes on its diet anew.
  */
-static void play_restore(const struct kind *kind, enum mf_layout layout, enum sort sort)
+static void play_restore(const struct kind *kind, enum mf_layout layout, enum world_sort sort)
 {
-	uint64_t nr_calls, n = 0, nth = 0;
+	uint64_t n = 0, nth = 0;
 	bool is_done = false;
 	struct stage s;
 
 	/* No control memory is asked for: what fails of any sort is RAM. */
-	if (sort == SORT_ANY && kind->order == 18)
+	if (sort == WORLD_ANY && kind->order == 18)
 		return;
 	TAP_REQUIRE(stage_open(&s, kind, layout));
 	while (!is_done && !atomic_load(&tap_state.failed)) {
@@ -146,11 +144,9 @@ static void play_restore(const struct kind *kind, enum mf_layout layout, enum so
 		TAP_EQ(mf_diet_remap(s.w.map, s.folio), 0);
 		before = state_of(&s.w);
 		n = next_n(n, diet_nr_slots(&s.w, kind->order));
-		nr_calls = calls(&s.w, sort);
-		fail_nth(&s.w, sort, n);
+		world_fail(&s.w, sort, n);
 		err = mf_diet_restore(s.w.map, s.folio);
-		fail_nth(&s.w, sort, 0);
-		is_done = calls(&s.w, sort) - nr_calls < n;
+		is_done = world_fail_end(&s.w) < n;
 		TAP_EQ(mf_folio_is_on_diet(s.folio), err != 0);
 		if (err) {
 			TAP_EQ(err, -MF_ENOMEM);
@@ -161,7 +157,7 @@ static void play_restore(const struct kind *kind, enum mf_layout layout, enum so
 	}
 	check_unharmed(&s);
 	/* Where nothing stands in for a single frame. */
-	if (sort != SORT_META && (kind->order == 9 || kind->flags == MF_MAP_PRIVATE_TABLES))
+	if (sort != WORLD_META && (kind->order == 9 || kind->flags == MF_MAP_PRIVATE_TABLES))
 		TAP_EQ(n, diet_nr_slots(&s.w, kind->order) - mf_layout_diet(layout)->nr_kept + 1);
 	TAP_OK(!mf_folio_is_on_diet(s.folio));
 	stage_close(&s);
@@ -196,7 +192,7 @@ static void check_restore_with(struct stage *s, const struct kind *kind, enum mf
 	int err;
 
 	TAP_EQ(mf_diet_remap(s->w.map, s->folio), 0);
-	hog_all(&hog, s->w.sim);
+	hog_all(&hog, s->w.machine);
 	TAP_EQ(hog_put(&hog, nr_left), nr_left);
 	before = state_of(&s->w);
 	err = mf_diet_restore(s->w.map, s->folio);
@@ -241,7 +237,7 @@ static void check_restore_with_blocks(struct stage *s, unsigned nr_blocks, uint6
 	struct state before;
 
 	TAP_EQ(mf_diet_remap(s->w.map, s->folio), 0);
-	hog_all(&hog, s->w.sim);
+	hog_all(&hog, s->w.machine);
 	for (unsigned i = 0; i < nr_blocks; i++)
 		TAP_OK(hog_put_block(&hog));
 	TAP_EQ(hog_put(&hog, nr_left), nr_left);
@@ -293,9 +289,9 @@ static void play_add(enum mf_layout layout, enum mf_source source)
 	TAP_EQ(mf_region_remove(w.map, 0), 0);
 	before = state_of(&w);
 	do {
-		fail_nth(&w, SORT_ANY, ++n);
+		world_fail(&w, WORLD_ANY, ++n);
 		err = world_add_region(&w, &region, NULL);
-		fail_nth(&w, SORT_ANY, 0);
+		world_fail_end(&w);
 		if (err) {
 			TAP_EQ(err, -MF_ENOMEM);
 			check_state(&w, &before);

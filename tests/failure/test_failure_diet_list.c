@@ -73,12 +73,12 @@ static uint64_t nr_on_diet(const struct stage *s)
 	return nr;
 }
 
-static void each_kind(void (*play)(const struct kind *kind, enum mf_layout layout, enum sort sort))
+static void each_kind(void (*play)(const struct kind *kind, enum mf_layout layout, enum world_sort sort))
 {
 	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++)
 		for (unsigned j = 0; j < NR_KINDS; j++)
-			for (unsigned sort = 0; sort < NR_SORTS; sort++) {
-				play(&kinds[j], diet_layouts[i], (enum sort)sort);
+			for (unsigned sort = 0; sort < WORLD_NR_SORTS; sort++) {
+				play(&kinds[j], diet_layouts[i], (enum world_sort)sort);
 				if (atomic_load(&tap_state.failed)) {
 					TAP_NOTE("%s, order %u, %s tables, sort %u", mf_layout_name(diet_layouts[i]),
 						 kinds[j].order, kinds[j].flags ? "private" : "shared", sort);
@@ -112,7 +112,7 @@ static void check_remapped(struct stage *s, int err, uint64_t nr_remapped)
 	TAP_OK(world_check(&s->w));
 }
 
-static void play_remap(const struct kind *kind, enum mf_layout layout, enum sort sort)
+static void play_remap(const struct kind *kind, enum mf_layout layout, enum world_sort sort)
 {
 	uint64_t n = 0, nr_calls;
 
@@ -123,11 +123,9 @@ static void play_remap(const struct kind *kind, enum mf_layout layout, enum sort
 
 		TAP_REQUIRE(stage_open(&s, kind, layout));
 		nr_slots = diet_stats(&s.w).nr_slots;
-		nr_calls = calls(&s.w, sort);
-		fail_nth(&s.w, sort, ++n);
+		world_fail(&s.w, sort, ++n);
 		err = mf_diet_remap_list(s.w.map, &s.list, &nr_remapped);
-		fail_nth(&s.w, sort, 0);
-		nr_calls = calls(&s.w, sort) - nr_calls;
+		nr_calls = world_fail_end(&s.w);
 		check_remapped(&s, err, nr_remapped);
 
 		/* The rest follows. */
@@ -180,7 +178,7 @@ static void move_back(struct stage *s)
 	}
 }
 
-static void play_restore(const struct kind *kind, enum mf_layout layout, enum sort sort)
+static void play_restore(const struct kind *kind, enum mf_layout layout, enum world_sort sort)
 {
 	uint64_t n = 0, nr_calls, nr_failed = 0;
 	struct stage s;
@@ -191,17 +189,15 @@ static void play_restore(const struct kind *kind, enum mf_layout layout, enum so
 		int err;
 
 		TAP_EQ(mf_diet_remap_list(s.w.map, &s.list, NULL), 0);
-		nr_calls = calls(&s.w, sort);
-		fail_nth(&s.w, sort, ++n);
+		world_fail(&s.w, sort, ++n);
 		err = mf_diet_restore_list(s.w.map, &s.list, &s.restored, &nr_restored);
-		fail_nth(&s.w, sort, 0);
-		nr_calls = calls(&s.w, sort) - nr_calls;
+		nr_calls = world_fail_end(&s.w);
 		nr_failed += err != 0;
 		check_restored(&s, err, nr_restored);
 		move_back(&s);
 	} while (nr_calls >= n && n < ATTEMPTS_MAX && !atomic_load(&tap_state.failed));
 	TAP_OK(n < ATTEMPTS_MAX);
-	if (sort != SORT_META && kind->order == 9)
+	if (sort != WORLD_META && kind->order == 9)
 		TAP_EQ(nr_failed, kind->nr * (8 - mf_layout_diet(layout)->nr_kept));
 	stage_close(&s);
 }
@@ -230,15 +226,16 @@ TAP_TEST(failure_of_control_memory_costs_flushes_only)
 			TAP_REQUIRE(diet_open(&w, &(struct world_config){ .nr_frames = G }, diet_layouts[i]));
 			TAP_REQUIRE(diet_list_fill(&w, &list, 9, 256));
 			before = diet_stats(&w);
-			mf_sim_fail_meta(w.sim, fails);
+			world_fail(&w, WORLD_META, fails);
 			TAP_EQ(mf_diet_remap_list(w.map, &list, &nr), 0);
+			world_fail_end(&w);
 			TAP_EQ(nr, 256);
 			flushes[fails] = diet_stats(&w).flushes - before.flushes;
 			TAP_OK(world_check(&w));
-			mf_sim_fail_meta(w.sim, fails);
+			world_fail(&w, WORLD_META, fails);
 			TAP_EQ(mf_diet_restore_list(w.map, &list, &restored, &nr), 0);
+			world_fail_end(&w);
 			TAP_EQ(nr, 256);
-			mf_sim_fail_meta(w.sim, 0);
 			TAP_OK(world_check(&w));
 			diet_list_free(&w, &restored);
 			TAP_OK(world_close(&w));

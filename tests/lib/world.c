@@ -1,110 +1,48 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* world.c - machines by name, maps on them, and what must be left when they are gone: nothing. */
-#include "tests/lib/world.h"
+/* world.c - maps on machines, looked at as a whole, and what must be left when they are gone: nothing. */
+#include "tests/lib/world_machine.h"
 
 #include "tests/tap.h"
 
-#include <memfold/linux.h>
-#include <memfold/sim.h>
 #include <string.h>
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/lsan_interface.h>
-#else
-static void __lsan_disable(void)
-{
-}
-
-static void __lsan_enable(void)
-{
-}
-#endif
-
-struct kind {
-	const char *name;
-	unsigned page_shift, levels; /* page_shift 0: linux */
-};
-
-static const struct kind kinds[] = {
-	{ "sim", 12, 4 },
-	{ "sim-5", 12, 5 },
-	{ "sim-arm64-16k", 14, 3 },
-	{ "sim-arm64-64k", 16, 3 },
-	{ "linux", 0, 0 },
-};
-
-const char *const world_machines[] = { "sim", "sim-5", "sim-arm64-16k", "sim-arm64-64k", "linux", NULL };
-
-static const struct kind *kind_by_name(const char *name)
-{
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		if (strcmp(kinds[i].name, name) == 0)
-			return &kinds[i];
-	return NULL;
-}
 
 /* ---- Open ------------------------------------------------------------------------------------------------------- */
 
-/* All of it flat (1/64 of the frames), tables of 4 KiB leaves for that (2^-9 of it), and as much again to try more. */
-static uint64_t plenty(uint64_t nr_frames)
+static const char *machine_by_name(const char *name)
 {
-	return nr_frames / 16 + 4096;
+	for (const char *const *i = world_machines; *i; i++)
+		if (!name || strcmp(*i, name) == 0)
+			return *i;
+	return NULL;
 }
 
-static int machine_make(struct world *w, const struct kind *kind, const struct world_config *config)
+bool world_has(const char *machine)
 {
-	struct mf_sim_config sim = {
-		.nr_frames = config->nr_frames,
-		.nr_ram_frames = config->nr_ram_frames ? config->nr_ram_frames : plenty(config->nr_frames),
-		.flags = MF_SIM_POISON_RAM | MF_SIM_CHECK_REUSE,
-	};
-	int err;
-
-	if (kind->page_shift == 0)
-		return mf_linux_create(NULL, &w->machine);
-	sim.paging = kind->page_shift == 12 ? mf_paging_x86_64(kind->levels) :
-					      mf_paging_arm64(kind->page_shift, kind->levels);
-	err = mf_sim_create(&sim, &w->sim);
-	if (!err)
-		w->machine = config->wrap ? config->wrap(config->wrap_ctx, w->sim) : w->sim;
-	return err;
+	return machine_by_name(machine) != NULL;
 }
 
-static void machine_destroy(struct world *w)
+bool world_open_machine(struct world *w, const struct world_config *config)
 {
-	if (w->will_break)
-		__lsan_enable();
-	if (w->sim)
-		mf_sim_destroy(w->sim);
-	else
-		mf_linux_destroy(w->machine);
+	*w = (struct world){ .name = machine_by_name(config->machine), .will_break = config->will_break };
+	if (!w->name) {
+		TAP_NOTE("no machine is called %s", config->machine);
+		return false;
+	}
+	return world_machine_create(w, config) == 0;
 }
 
 bool world_open(struct world *w, const struct world_config *config)
 {
-	const struct kind *kind = kind_by_name(config->machine ? config->machine : "sim");
 	struct mf_map_config map = { .span = config->nr_frames, .top = config->top, .flags = config->flags };
 	int err;
 
-	*w = (struct world){ .name = kind ? kind->name : NULL, .will_break = config->will_break };
-	if (!kind) {
-		TAP_NOTE("no machine is called %s", config->machine);
+	if (!world_open_machine(w, config))
 		return false;
-	}
-	if (w->will_break)
-		__lsan_disable();
-	err = machine_make(w, kind, config);
-	if (err) {
-		if (w->will_break)
-			__lsan_enable();
-		TAP_NOTE("machine %s: %s", kind->name, mf_strerror(err));
-		return false;
-	}
 	map.machine = w->machine;
 	err = mf_map_create(&map, &w->map);
 	if (err) {
-		TAP_NOTE("map on %s: %s", kind->name, mf_strerror(err));
-		machine_destroy(w);
+		TAP_NOTE("map on %s: %s", w->name, mf_strerror(err));
+		world_machine_destroy(w);
 		return false;
 	}
 	return true;
@@ -155,20 +93,6 @@ unsigned world_block_order(const struct world *w, unsigned tier)
 
 /* ---- Check ------------------------------------------------------------------------------------------------------ */
 
-static bool sim_check(struct world *w)
-{
-	struct mf_sim_stats stats;
-	uint64_t stale = mf_sim_stale(w->sim);
-
-	mf_sim_stats(w->sim, &stats);
-	if (stale)
-		TAP_NOTE("M5: %llu translations are stale: a flush is missing", (unsigned long long)stale);
-	if (stats.stray_writes != w->stray_writes)
-		TAP_NOTE("M6: %llu stray writes, %llu of them expected", (unsigned long long)stats.stray_writes,
-			 (unsigned long long)w->stray_writes);
-	return stale == 0 && stats.stray_writes == w->stray_writes;
-}
-
 bool world_check(struct world *w)
 {
 	struct mf_violation violation;
@@ -178,7 +102,7 @@ bool world_check(struct world *w)
 		TAP_NOTE("mf_map_check: %s", mf_strerror(err));
 	else if (err > 0)
 		TAP_NOTE("%s at pfn %llu: %s", violation.law, (unsigned long long)violation.pfn, violation.text);
-	return (!w->sim || sim_check(w)) && err == 0;
+	return world_machine_check(w) && err == 0;
 }
 
 const char *world_broken_law(struct world *w)
@@ -212,47 +136,50 @@ static bool remove_regions(struct world *w)
 	return good;
 }
 
-static bool nothing_left(struct world *w)
+static bool nothing_left(const struct world *w)
 {
-	struct mf_sim_stats stats;
+	struct world_used used = world_used(w);
 
-	if (!w->sim)
-		return true; /* mf_linux_destroy() panics when something is */
-	mf_sim_stats(w->sim, &stats);
-	if (stats.nr_ram_used || stats.nr_meta_used || stats.nr_fills)
+	if (used.nr_ram || used.nr_meta || used.nr_fills)
 		TAP_NOTE("left behind: %llu frames of RAM, %llu pieces of control memory, %llu translations",
-			 (unsigned long long)stats.nr_ram_used, (unsigned long long)stats.nr_meta_used,
-			 (unsigned long long)stats.nr_fills);
-	return !stats.nr_ram_used && !stats.nr_meta_used && !stats.nr_fills;
+			 (unsigned long long)used.nr_ram, (unsigned long long)used.nr_meta,
+			 (unsigned long long)used.nr_fills);
+	return !used.nr_ram && !used.nr_meta && !used.nr_fills;
+}
+
+static bool destroy_map(struct world *w)
+{
+	int err = mf_map_destroy(w->map);
+
+	if (err)
+		TAP_NOTE("mf_map_destroy: %s", mf_strerror(err));
+	return err == 0;
 }
 
 bool world_close(struct world *w)
 {
-	bool good = world_check(w);
-	int err;
+	bool good = true;
 
-	if (!remove_regions(w)) {
-		world_abandon(w);
-		return false;
-	}
-	good &= world_check(w);
-	err = mf_map_destroy(w->map);
-	if (err) {
-		TAP_NOTE("mf_map_destroy: %s", mf_strerror(err));
-		world_abandon(w);
-		return false;
+	if (w->map) {
+		good = world_check(w);
+		if (!remove_regions(w)) {
+			world_abandon(w);
+			return false;
+		}
+		good &= world_check(w);
+		if (!destroy_map(w)) {
+			world_abandon(w);
+			return false;
+		}
 	}
 	good &= nothing_left(w);
-	machine_destroy(w);
+	world_machine_destroy(w);
 	return good;
 }
 
 void world_abandon(struct world *w)
 {
-	if (w->will_break)
-		__lsan_enable();
-	if (w->sim)
-		mf_sim_destroy(w->sim);
+	world_machine_abandon(w);
 	w->map = NULL;
 	w->machine = NULL;
 }
