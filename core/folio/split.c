@@ -67,7 +67,8 @@ static int divide(struct mf_map *map, uint64_t like, unsigned tier, mf_pfn_t pfn
 		struct mf_page *block = map_record(map, tier, at);
 
 		err = unfold_used(zone_of_word(map, like), block, used_word(like, tier - 1, map->geo.shift[tier - 1]));
-		if (!err)
+		/* Whole blocks of that tier are written already. */
+		if (!err && piece != map->geo.shift[tier - 1])
 			err = divide(map, like, tier - 1, at, block_order, piece);
 	}
 	if (err)
@@ -96,16 +97,16 @@ static void restore(struct mf_page *page, const struct kept *kept)
 
 static void hand_out(struct mf_map *map, mf_pfn_t pfn, unsigned order, unsigned piece, const struct kept *kept)
 {
-	mf_pfn_t end = pfn + ((mf_pfn_t)1 << order);
+	struct mf_folio *folio = mf_pfn_folio(map, pfn);
+	uint64_t step = (uint64_t)1 << (piece - map->geo.shift[mf_word_tier(mf_page_word(&folio->page))]);
 	struct kept each = *kept;
 
-	for (mf_pfn_t at = pfn; at < end; at += (mf_pfn_t)1 << piece) {
-		struct mf_folio *folio = mf_pfn_folio(map, at);
-
-		each.index = kept->index + (at - pfn);
+	/* All on one tier, side by side. */
+	for (uint64_t nr = (uint64_t)1 << (order - piece); nr > 0; nr--, folio += step) {
 		restore(&folio->page, &each);
 		each.private_data = 0;
-		mf_folio_unfreeze(folio, 1);
+		each.index += (mf_pfn_t)1 << piece;
+		__atomic_store_n(&folio->page.counts, 1, __ATOMIC_RELEASE);
 	}
 }
 

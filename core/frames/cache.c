@@ -16,8 +16,11 @@ static void set_cached(struct mf_page *page)
 
 static void return_locked(struct mf_zone *zone, unsigned kind, struct mf_page *page)
 {
+	unsigned shift = zone->map->geo.shift[kind];
+	mf_pfn_t pfn = (mf_pfn_t)(page - map_record(zone->map, kind, 0)) << shift;
+
 	map_set_word(page, mf_page_word(page) & ~MF_FLAG_CACHED);
-	zone_insert(zone, kind, mf_page_to_pfn(zone->map, page), zone->map->geo.shift[kind]);
+	zone_insert(zone, kind, pfn, shift);
 }
 
 /*

@@ -65,10 +65,10 @@ static int64_t children_in(const struct mf_zone *zone, unsigned tier, unsigned o
 	return (int64_t)1 << (order - zone->map->geo.shift[tier]);
 }
 
-static void link_head(struct mf_zone *zone, struct mf_page *page, uint64_t base, unsigned order, enum zone_class class)
+static inline void link_head(struct mf_zone *zone, struct mf_page *page, uint64_t base, unsigned tier, unsigned order,
+			     enum zone_class class)
 {
 	struct zone_area *area = &zone->area[class];
-	unsigned tier = mf_word_tier(base);
 
 	page->private_data = (uint64_t)class;
 	mf_list_push_front(&area->list[tier][order], &page->list);
@@ -77,42 +77,51 @@ static void link_head(struct mf_zone *zone, struct mf_page *page, uint64_t base,
 	map_set_word(page, base | map_word_order(order) | MF_FLAG_BUDDY);
 }
 
-static enum zone_class unlink_head(struct mf_zone *zone, struct mf_page *page)
+/* base: its word without order and flags. */
+static inline enum zone_class unlink_known(struct mf_zone *zone, struct mf_page *page, uint64_t base, unsigned tier,
+					   unsigned order)
 {
 	enum zone_class class = (enum zone_class)page->private_data;
 	struct zone_area *area = &zone->area[class];
-	uint64_t word = mf_page_word(page);
-	unsigned tier = mf_word_tier(word), order = mf_word_order(word);
 
-	MF_ASSERT(mf_word_kind(word) == MF_KIND_FREE && word & MF_FLAG_BUDDY);
 	mf_list_remove(&page->list);
 	page->private_data = 0;
 	if (mf_list_is_empty(&area->list[tier][order]))
 		area->mask[tier] &= ~((uint64_t)1 << order);
 	area->nr_frames -= (uint64_t)1 << order;
-	map_set_word(page, map_word_as(word, MF_KIND_FREE));
+	map_set_word(page, base);
 	return class;
+}
+
+static enum zone_class unlink_head(struct mf_zone *zone, struct mf_page *page)
+{
+	uint64_t word = mf_page_word(page);
+
+	MF_ASSERT(mf_word_kind(word) == MF_KIND_FREE && word & MF_FLAG_BUDDY);
+	return unlink_known(zone, page, map_word_as(word, MF_KIND_FREE), mf_word_tier(word), mf_word_order(word));
 }
 
 void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned order)
 {
 	const struct mf_map *map = zone->map;
-	struct mf_page *parent = zone_parent(zone, tier, pfn);
-	uint64_t base = map_word_as(mf_page_word(map_record(map, tier, pfn)), MF_KIND_FREE);
-	unsigned order_max = parent ? map->geo.step * (tier + 1) - 1 : mf_log2(map->geo.span);
+	struct mf_page *parent = zone_parent(zone, tier, pfn), *record = map_record(map, tier, 0);
+	unsigned shift = map->geo.shift[tier];
+	uint64_t index = pfn >> shift, base = map_word_as(mf_page_word(&record[index]), MF_KIND_FREE);
+	unsigned highest = (unsigned)mf_min(mf_log2(map->geo.span), MF_ORDERS_MAX - 1);
+	unsigned order_max = parent ? shift + map->geo.step - 1 : highest;
 	int64_t nr_children = children_in(zone, tier, order);
 
-	while (order < order_max && order < MF_ORDERS_MAX - 1) {
-		struct mf_page *buddy = map_record(map, tier, pfn ^ (mf_pfn_t)1 << order);
+	for (; order < order_max; order++) {
+		uint64_t size = (uint64_t)1 << (order - shift);
+		struct mf_page *buddy = &record[index ^ size];
 
 		/* One compare: free, head, same order, tier, zone, node and region. */
 		if (mf_page_word(buddy) != (base | map_word_order(order) | MF_FLAG_BUDDY))
 			break;
-		unlink_head(zone, buddy);
-		pfn &= ~((mf_pfn_t)1 << order);
-		order++;
+		unlink_known(zone, buddy, base, tier, order);
+		index &= ~size;
 	}
-	link_head(zone, map_record(map, tier, pfn), base, order, classify(zone, parent, pfn));
+	link_head(zone, &record[index], base, tier, order, classify(zone, parent, index << shift));
 	account(zone, parent, tier, nr_children);
 }
 
@@ -151,7 +160,7 @@ void zone_insert_fresh(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_p
 	while (start < end) {
 		unsigned order = piece_order(zone, parent, tier, start, end);
 
-		link_head(zone, map_record(zone->map, tier, start), base, order, class);
+		link_head(zone, map_record(zone->map, tier, start), base, tier, order, class);
 		start += (mf_pfn_t)1 << order;
 	}
 }
@@ -206,7 +215,7 @@ struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsign
 	base = mf_page_word(page);
 	while (had > order) {
 		had--;
-		link_head(zone, page + children_in(zone, tier, had), base, had, class);
+		link_head(zone, page + children_in(zone, tier, had), base, tier, had, class);
 	}
 	parent = zone_parent(zone, tier, mf_page_to_pfn(zone->map, page));
 	account(zone, parent, tier, -children_in(zone, tier, order));
