@@ -317,7 +317,7 @@ struct mf_folio *mf_folio_next(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end_pf
 		if (map_word_is_folio(word) || word & MF_FLAG_BUDDY)
 			size = (mf_pfn_t)1 << mf_word_order(word);
 		pfn = mf_round_down(pfn, size) + size;
-		if (map_word_is_folio(word)) {
+		if (map_word_is_folio(word) && !map_word_is_kept(word)) {
 			*next_pfn = pfn;
 			return folio;
 		}

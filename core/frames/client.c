@@ -72,13 +72,18 @@ static int client_zone_get(struct mf_map *map, unsigned node, enum mf_source sou
 	if (!zone)
 		return -MF_ENOMEM;
 	map->zone[i] = zone;
-	if (!map->zone_of_node[1 + node])
-		__atomic_store_n(&map->zone_of_node[1 + node], zone, __ATOMIC_RELEASE);
-	if (node == 0 && !map->zone_of_node[0])
-		__atomic_store_n(&map->zone_of_node[0], zone, __ATOMIC_RELEASE);
 	__atomic_store_n(&map->nr_zones, i + 1, __ATOMIC_RELEASE);
 	*id = i;
 	return 0;
+}
+
+/* The first zone of a node that has memory is asked first: one of reserved memory alone has nothing to give. */
+static void ask_first(struct mf_map *map, struct mf_zone *zone)
+{
+	if (!map->zone_of_node[1 + zone->node])
+		__atomic_store_n(&map->zone_of_node[1 + zone->node], zone, __ATOMIC_RELEASE);
+	if (zone->node == 0 && !map->zone_of_node[0])
+		__atomic_store_n(&map->zone_of_node[0], zone, __ATOMIC_RELEASE);
 }
 
 static void client_online(struct mf_map *map, const struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
@@ -95,6 +100,7 @@ static void client_online(struct mf_map *map, const struct mf_region *r, unsigne
 	zone_insert_range(zone, tier, start, end);
 	zone->nr_present += end - start;
 	zone_unlock(zone);
+	ask_first(map, zone);
 }
 
 /*
@@ -122,8 +128,8 @@ static bool is_own_map_frame(const struct mf_region *r, uint64_t word, mf_pfn_t 
 }
 
 /*
- * -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: free, but in a
- * cache, in transition, or part of a split block that may yet fold.
+ * -MF_EBUSY: in use.  -MF_ENOMEM: kept, since the memory to restore its map is lacking.  -MF_EAGAIN: kept, but put just
+ * now, or somebody restores; free, but in a cache, in transition, or part of a split block that may yet fold.
  */
 static int take_free(struct offline *o, bool take)
 {
@@ -137,8 +143,10 @@ static int take_free(struct offline *o, bool take)
 		struct mf_page *page = &folio->page;
 		uint64_t word = mf_page_word(page);
 
+		if (map_word_is_kept(word))
+			return kept_lacks_memory_locked(o->zone, page) ? -MF_ENOMEM : -MF_EAGAIN;
 		if (!mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED)
-			return word & MF_FLAG_CACHED ? -MF_ENOMEM : -MF_EBUSY;
+			return -MF_EBUSY;
 		if (is_own_map_frame(o->r, word, pfn)) {
 			if (diet_word_hosts(word)) {
 				o->nr++;
@@ -173,9 +181,6 @@ static int offline_once(struct mf_map *map, const struct mf_region *r)
 		if (o.zone->home != ZONE_NO_HOME && o.zone->home >= first_block && o.zone->home < r->config.end_pfn)
 			o.zone->home = ZONE_NO_HOME;
 	}
-	/* It may have been put just now, or memory is lacking for the moment only: somebody restores, or settles. */
-	if (err == -MF_ENOMEM && (!o.zone->restore_failed || o.zone->nr_changing > 0))
-		err = -MF_EAGAIN;
 	zone_unlock(o.zone);
 	return err;
 }

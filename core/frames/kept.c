@@ -4,8 +4,9 @@
  *
  * A put may neither wait nor fail, and restoring takes memory.  So it lists the folio, frozen, its record of kind used
  * and marked CACHED.  Whoever needs memory restores all of them at once; one that finds too little keeps those behind
- * it waiting that are not smaller [R-HVO-52].  What cannot be restored stays kept, or hosts its own slots (hosted.c).
- * Law: no frame of a kept folio is handed out, and none is lost.
+ * it waiting that need no less [R-HVO-52].  What cannot be restored stays kept, or hosts its own slots (hosted.c).
+ * Law: no frame of a kept folio is handed out, and none is lost.  Its private_data is 0 until a restore of it, or of
+ * one that needs no more, has failed for lack of memory.
  */
 #include "core/frames/zone.h"
 
@@ -13,7 +14,8 @@
 
 void kept_put(struct mf_zone *zone, struct mf_page *page)
 {
-	__atomic_fetch_or(&page->word, MF_FLAG_CACHED, __ATOMIC_RELAXED);
+	/* Release: who sees the mark sees the owner's fields cleared. */
+	__atomic_fetch_or(&page->word, MF_FLAG_CACHED, __ATOMIC_RELEASE);
 	zone_lock(zone);
 	mf_list_push_back(&zone->kept, &page->list);
 	__atomic_store_n(&zone->nr_kept, zone->nr_kept + 1, __ATOMIC_RELAXED);
@@ -30,20 +32,29 @@ static void move_all(struct mf_list *from, struct mf_list *to)
 	}
 }
 
-static unsigned order_of(struct mf_list *at)
+static struct mf_page *page_of(struct mf_list *at)
 {
-	return mf_word_order(mf_page_word(mf_container_of(at, struct mf_page, list)));
+	return mf_container_of(at, struct mf_page, list);
 }
 
-/* The first of those tried found too little memory; what needs as much is not tried. */
-static void give_up(struct mf_list *tried, struct mf_list *stay)
+/* Slots that it has to get frames for: by its order and layout. */
+static uint64_t needed_for(struct mf_map *map, struct mf_list *at)
 {
-	unsigned order = order_of(tried->next);
+	struct diet_unit u = diet_unit(map, page_of(at));
+
+	return u.nr_slots - u.diet->nr_kept;
+}
+
+/* The first of those tried found too little memory; what needs as much is not tried.  All of these are marked so. */
+static void give_up(struct mf_map *map, struct mf_list *tried, struct mf_list *stay)
+{
+	uint64_t needed = needed_for(map, tried->next);
 
 	for (struct mf_list *at = tried->next, *next; at != tried; at = next) {
 		next = at->next;
-		if (order_of(at) < order)
+		if (needed_for(map, at) < needed)
 			continue;
+		page_of(at)->private_data = 1;
 		mf_list_remove(at);
 		mf_list_push_back(stay, at);
 	}
@@ -76,16 +87,15 @@ uint64_t kept_restore(struct mf_zone *zone)
 			continue;
 		mf_log(MF_LOG_DEBUG, "memfold: zone %u keeps folios whose map cannot be restored: %s", zone->id,
 		       mf_strerror(err));
-		give_up(&tried, &stay);
+		give_up(map, &tried, &stay);
 	}
 	for (; !mf_list_is_empty(&restored); nr++) {
-		struct mf_page *page = mf_container_of(restored.next, struct mf_page, list);
+		struct mf_page *page = page_of(restored.next);
 
 		mf_list_remove(&page->list);
 		zone_free_folio(zone, page);
 	}
 	zone_lock(zone);
-	zone->restore_failed = !mf_list_is_empty(&stay);
 	move_all(&stay, &zone->kept);
 	__atomic_store_n(&zone->nr_kept, zone->nr_kept - nr, __ATOMIC_RELAXED);
 	zone->nr_changing--;
@@ -98,7 +108,7 @@ static bool may_host(const struct mf_map *map, const struct mf_page *page, unsig
 {
 	uint64_t word = mf_page_word(page);
 
-	return mf_word_order(word) > order &&
+	return diet_on_tables(map) && mf_word_order(word) > order &&
 	       map_word_region(map, word)->config.flags & MF_REGION_RESTORE_FROM_SELF;
 }
 
@@ -110,7 +120,7 @@ static uint64_t take_hosts_locked(struct mf_zone *zone, unsigned order, uint64_t
 
 	for (at = zone->kept.next; at != &zone->kept && nr_taken < nr; at = next) {
 		next = at->next;
-		if (!may_host(zone->map, mf_container_of(at, struct mf_page, list), order))
+		if (!may_host(zone->map, page_of(at), order))
 			continue;
 		mf_list_remove(at);
 		mf_list_push_back(hosts, at);
@@ -123,7 +133,7 @@ uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr)
 {
 	struct mf_list hosts;
 
-	if (__atomic_load_n(&zone->nr_kept, __ATOMIC_RELAXED) == 0 || !diet_on_tables(zone->map))
+	if (__atomic_load_n(&zone->nr_kept, __ATOMIC_RELAXED) == 0)
 		return 0;
 	mf_list_init(&hosts);
 	zone_lock(zone);
@@ -134,7 +144,7 @@ uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr)
 		return 0;
 	diet_host_list(zone->map, &hosts);
 	while (!mf_list_is_empty(&hosts)) {
-		struct mf_page *page = mf_container_of(hosts.next, struct mf_page, list);
+		struct mf_page *page = page_of(hosts.next);
 
 		mf_list_remove(&page->list);
 		hosted_free(zone, page);
@@ -144,4 +154,10 @@ uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr)
 	zone->nr_changing--;
 	zone_unlock(zone);
 	return nr;
+}
+
+/* While somebody restores or hosts, the record may be his; and memory is lacking for the moment only. */
+bool kept_lacks_memory_locked(const struct mf_zone *zone, const struct mf_page *page)
+{
+	return zone->nr_changing == 0 && page->private_data && !may_host(zone->map, page, 0);
 }

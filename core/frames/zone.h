@@ -83,7 +83,6 @@ struct mf_zone {
 	uint64_t nr_present;       /* frames given online                                                       */
 	struct mf_list kept;       /* freed folios on a diet                                                    */
 	uint64_t nr_kept;          /* written under the lock, read by anyone                                     */
-	bool restore_failed;       /* the last attempt to restore them found too little memory                   */
 	struct mf_list hosted;     /* blocks that host slots of their own, by their first hosting frame           */
 	uint64_t nr_hosted;        /* written under the lock, read by anyone                                     */
 	struct move *move;         /* while slots move, else NULL                                               */
@@ -346,6 +345,11 @@ uint64_t kept_restore(struct mf_zone *zone);
  * many.
  */
 uint64_t kept_host(struct mf_zone *zone, unsigned order, uint64_t nr);
+/*
+ * Does this kept folio wait for memory from elsewhere, since there was too little for it or for one that needs no more?
+ * Under the zone's lock.
+ */
+bool kept_lacks_memory_locked(const struct mf_zone *zone, const struct mf_page *page);
 
 /* ---- hosted.c -------------------------------------------------------------------------------------------------- */
 

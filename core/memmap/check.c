@@ -59,6 +59,9 @@ static int check_word(struct check *c, const struct mf_map *map, const struct ma
 	    mf_word_zone(at->word) != r->zone || mf_word_node(at->word) != r->config.node)
 		return check_fail(c->violation, "M1", at->pfn, "the record names region %u, which does not hold it",
 				  mf_word_region(at->word));
+	if (r->config.flags & MF_REGION_RESERVED && kind != MF_KIND_RESERVED)
+		return check_fail(c->violation, "M1", at->pfn, "kind %d lies in region %u, where all is reserved",
+				  (int)kind, r->id);
 	return 0;
 }
 

@@ -15,9 +15,9 @@
  *   check_diet.c  what mf_map_check() finds of it
  *
  * The contents of all descriptors are the same before, during and after; only which frames they lie in changes.  A unit
- * is frozen by its owner meanwhile, so its descriptors are read and never written.  Order, always: quiesce, copy,
- * switch the entries, flush, release (law M5).  Quiesce, because a reader may have loaded a count in a descriptor that
- * was a head before the folio was made, and be about to compare-and-swap on a slot that turns read-only.
+ * is frozen by its owner meanwhile, so its descriptors are read and never written.  Order, always: copy, switch the
+ * entries, flush, release (law M5).  Before slots turn read-only, and only then, quiesce: a reader may have loaded a
+ * count in a descriptor that was a head before the folio was made, and be about to compare-and-swap there.
  */
 #ifndef MEMFOLD_CORE_MEMMAP_DIET_H
 #define MEMFOLD_CORE_MEMMAP_DIET_H
@@ -42,6 +42,16 @@ struct diet_tails {
 	void *slot;       /* HOST: a window of one slot, full of tails                                          */
 };
 
+/*
+ * A unit that hosts its own slots: frames come from the altmap, in the order of the slots, until that has none to
+ * spare, and from then on from the unit's end, whatever others give back meanwhile.  So a smaller folio has a slot in
+ * the block's own frames only if its last slot is in one.
+ */
+struct diet_host {
+	mf_pfn_t first; /* the unit's frames from here on are given away                                       */
+	bool has_slots; /* slots among them, not only tables                                                   */
+};
+
 /* The slots of one unit. */
 struct diet_unit {
 	struct mf_map *map;
@@ -51,11 +61,7 @@ struct diet_unit {
 	unsigned order;
 	uintptr_t start;   /* the first slot; all are aligned to their own size                                  */
 	uint64_t nr_slots;
-	/*
-	 * Restore only: where not NULL, frames come from the altmap, or from the end of the unit itself: those from
-	 * *host on are given away.
-	 */
-	mf_pfn_t *host;
+	struct diet_host *host; /* restore only; or NULL                                                         */
 };
 
 /* By its head's word; and of this order before the head says so. */
@@ -156,6 +162,7 @@ struct diet_work {
 	uintptr_t start, end; /* to be flushed                                                                 */
 	enum mf_flush_scope scope;
 	bool has_split;       /* the last diet_split() has made a table of a leaf                               */
+	uint64_t nth_remap;   /* of the map's remaps, if no other was on its way when this began; else 0         */
 	unsigned nr, max;
 	struct diet_run *run;
 	struct diet_run own[DIET_RUNS_OWN];
@@ -187,7 +194,7 @@ void diet_protect(const struct diet_unit *u, struct diet_work *w, uint64_t index
  * work.  -MF_ENOMEM, nothing changed.
  */
 MF_MUST_CHECK int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush);
-/* Right after a diet_split() that split: a leaf again, where nobody else can have seen the table. */
+/* Right after a diet_split() that split: a leaf again, where no other remap can have found the table. */
 void diet_unsplit(const struct diet_unit *u, struct diet_work *w);
 /*
  * The unit goes on its diet.  Needs: frozen, quiesced, diet_split().  -MF_ENOMEM: nothing changed but leaves split.

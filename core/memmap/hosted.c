@@ -9,6 +9,8 @@
  * left is free in large pieces; also for the tables that its slots need anew.  The records of those frames say what
  * they back, the first one's private_data the order of the block.
  *
+ * Neither waits for readers.  Hosting is a restore: no slot turns read-only; the frames that it writes to held a freed
+ * folio's data, which nobody reads; and records of hosts are written as those of any free block are, after the flush.
  * Settling is the same copy as any: everything in the block is free and isolated, so nobody writes to the slots, and a
  * compare-and-swap that a reader began before fails in the old frame as it would in the new (docs/LOCKING.md 3.4).
  */
@@ -32,8 +34,9 @@ static mf_pfn_t table_at(struct mf_map *map, uintptr_t va)
 }
 
 /*
- * A smaller folio in such a block: its last slot, and the table of that, are none that the block has kept, since it
- * keeps as many itself.
+ * A smaller folio in such a block: its last slot is none that the block has kept, since it keeps as many itself, and is
+ * in one of the block's frames if any of its slots is (struct diet_host); so is the table of that, of its tables, since
+ * all but the block's first were uniform.
  */
 bool diet_unit_is_hosted(const struct diet_unit *u)
 {
@@ -80,14 +83,14 @@ static void mark_hosts(const struct diet_unit *u, mf_pfn_t host, mf_pfn_t end)
 static void host_folio(struct mf_map *map, struct mf_page *head, struct diet_work *w)
 {
 	struct diet_unit u = diet_unit(map, head);
-	mf_pfn_t host = mf_page_to_pfn(map, head) + ((mf_pfn_t)1 << u.order);
+	struct diet_host host = { .first = mf_page_to_pfn(map, head) + ((mf_pfn_t)1 << u.order) };
 	int err;
 
 	u.host = &host;
 	err = diet_restore(&u, w);
 	MF_PANIC_IF(err != 0, "memfold: the folio at pfn %llu cannot host its own map: %s.",
 		    (unsigned long long)mf_page_to_pfn(map, head), mf_strerror(err));
-	head->index = host;
+	head->index = host.first;
 }
 
 void diet_host_list(struct mf_map *map, struct mf_list *folios)
@@ -95,7 +98,6 @@ void diet_host_list(struct mf_map *map, struct mf_list *folios)
 	struct diet_work w;
 
 	diet_work_begin(&w, map, 1);
-	mf_quiesce(map);
 	for (struct mf_list *at = folios->next; at != folios; at = at->next)
 		host_folio(map, mf_container_of(at, struct mf_page, list), &w);
 	diet_work_end(&w);

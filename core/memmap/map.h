@@ -38,7 +38,7 @@ struct mf_region {
 	struct mf_region_config config;
 	struct reserve reserve;
 	uint64_t nr_flat_slots; /* slots of tier 0 that a flat region has under full blocks                      */
-	mf_pfn_t free_start;   /* first frame that was given to the allocator                                  */
+	mf_pfn_t free_start;   /* first frame that was given to the allocator; the end when none was           */
 	enum mf_source source; /* as asked, or HOST where windows are the host's                              */
 	unsigned id;
 	unsigned zone;         /* index into map->zone                                                        */
@@ -99,7 +99,7 @@ struct mf_map {
 	struct mf_lock tails_lock;
 	struct diet_tails *tails;   /* tails_lock                                                               */
 	bool diet_is_off;           /* atomic                                                                   */
-	unsigned nr_remapping;      /* atomic: folios, or lists of them, on their way on a diet                  */
+	uint64_t remaps_begun, remaps_ended; /* atomic: of a folio, or a list: on the way on a diet              */
 
 	/* Counters, atomic, relaxed. */
 	uint64_t nr_described, nr_ram;
@@ -169,6 +169,12 @@ static inline bool map_word_is_folio(uint64_t word)
 	return mf_word_kind(word) == MF_KIND_USED || mf_word_kind(word) == MF_KIND_DEVICE;
 }
 
+/* Of them: freed on its diet, and nobody's until it is restored.  Needs nothing. */
+static inline bool map_word_is_kept(uint64_t word)
+{
+	return !mf_word_is_tail(word) && mf_word_kind(word) == MF_KIND_USED && word & MF_FLAG_CACHED;
+}
+
 static inline uint64_t map_word_child(unsigned tier)
 {
 	return (uint64_t)tier << MF_WORD_CHILD_SHIFT;
@@ -204,9 +210,14 @@ static inline const struct mf_region *map_word_region(const struct mf_map *map, 
 /* Everything but the word and the counts, which readers may load at any time and which are 0 here. */
 static inline void map_clear_fields(struct mf_page *page)
 {
-	char *from = (char *)page + offsetof(struct mf_page, mapcount);
-
-	__builtin_memset(from, 0, sizeof(*page) - offsetof(struct mf_page, mapcount));
+	/* Stores, not memset: without vector registers that becomes a loop. */
+	page->mapcount = 0;
+	page->whole_mapcount = 0;
+	page->list.next = NULL;
+	page->list.prev = NULL;
+	page->mapping = 0;
+	page->index = 0;
+	page->private_data = 0;
 }
 
 static inline bool map_fields_are_clear(const struct mf_page *page)

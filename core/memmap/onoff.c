@@ -2,7 +2,8 @@
 /*
  * onoff.c - the calls: folios and lists of them go on the diet and off it.
  *
- * A list costs one wait for readers and two flushes: leaves are split first, all of them; frames go back at the end.
+ * A list that goes on the diet costs one wait for readers and two flushes: leaves are split first, all of them; frames
+ * go back at the end.  One that goes off it waits for nobody, and costs one flush.
  */
 #include "core/memmap/diet.h"
 
@@ -32,18 +33,21 @@ static int may_remap(const struct diet_unit *u)
 }
 
 /*
- * From before its first look at an entry to after its last switch a remap is counted, and while another is, no table
- * becomes a leaf again: the look is made under table_lock, and so is that decision, so either sees the other.
+ * Counted before its first look at an entry, and again after its last switch.  A remap during which no other was on its
+ * way may make a leaf again of a table that it has split (diet_unsplit()).  One that is seen to have ended is seen to
+ * have begun.
  */
 static void remap_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
 {
 	diet_work_begin(w, map, nr_units);
-	__atomic_fetch_add(&map->nr_remapping, 1, __ATOMIC_RELAXED);
+	w->nth_remap = __atomic_add_fetch(&map->remaps_begun, 1, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&map->remaps_ended, __ATOMIC_ACQUIRE) != w->nth_remap - 1)
+		w->nth_remap = 0;
 }
 
 static void remap_end(struct diet_work *w)
 {
-	__atomic_fetch_sub(&w->map->nr_remapping, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&w->map->remaps_ended, 1, __ATOMIC_RELEASE);
 	diet_work_end(w);
 }
 

@@ -86,6 +86,12 @@ static bool is_compound(const struct mf_region *r)
 	return r->config.layout == MF_LAYOUT_DEVDAX;
 }
 
+/* All of it belongs to somebody else. */
+static bool is_reserved(const struct mf_region_config *c)
+{
+	return (c->flags & MF_REGION_RESERVED) != 0;
+}
+
 static bool is_populated_dieted(const struct mf_map *map, const struct mf_region *r)
 {
 	unsigned page_shift = map->machine->paging.page_shift, order = r->config.unit_order;
@@ -178,7 +184,7 @@ static void commit_compounds(struct mf_map *map, struct mf_region *r, unsigned t
 static int commit_run(struct mf_map *map, struct mf_region *r, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	unsigned at = run_tier(r, tier);
-	bool reserved = r->reserve.group && start < r->reserve.end;
+	bool reserved = is_reserved(&r->config) || (r->reserve.group && start < r->reserve.end);
 
 	if (is_compound(r))
 		commit_compounds(map, r, tier, start, end);
@@ -347,12 +353,20 @@ static bool units_are_right(const struct mf_map *map, const struct mf_region_con
 	return ((c->start_pfn | c->end_pfn | c->nr_altmap) & inside) == 0;
 }
 
+/* Self and altmap would write to its frames. */
+static bool may_be_reserved(const struct mf_region_config *c)
+{
+	return (c->layout == MF_LAYOUT_TIERED || c->layout == MF_LAYOUT_FLAT) &&
+	       (c->source == MF_SOURCE_RAM || c->source == MF_SOURCE_HOST);
+}
+
 static int config_check(const struct mf_map *map, const struct mf_region_config *c)
 {
 	if (c->start_pfn >= c->end_pfn || c->node >= MF_NODES_MAX || (unsigned)c->layout >= MF_NR_LAYOUTS ||
 	    (unsigned)c->source >= MF_NR_SOURCES || c->flags & ~(unsigned)MF_REGION_FLAGS_ALL ||
 	    c->top > map->geo.top ||
-	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP) || !units_are_right(map, c))
+	    (c->nr_altmap != 0) != (c->source == MF_SOURCE_ALTMAP) || !units_are_right(map, c) ||
+	    (is_reserved(c) && !may_be_reserved(c)))
 		return -MF_EINVAL;
 	if (c->end_pfn > map->geo.span)
 		return -MF_E2BIG;
@@ -458,6 +472,8 @@ static int region_add_locked(struct mf_map *map, const struct mf_region_config *
 		m->ops->meta_free(m, r, sizeof(*r));
 		return err;
 	}
+	if (is_reserved(config))
+		r->free_start = config->end_pfn;
 	err = region_back(map, r);
 	if (err) {
 		region_unback(map, r);
@@ -502,6 +518,14 @@ static bool zone_needs_tails(const struct mf_map *map, unsigned zone)
 	return false;
 }
 
+/* Nobody may have a frame of it from here on.  What is reserved nobody ever had. */
+static int region_offline(struct mf_map *map, const struct mf_region *r)
+{
+	if (is_reserved(&r->config))
+		return 0;
+	return is_compound(r) ? compound_offline(map, r) : map->client->offline(map, r);
+}
+
 static int region_remove_locked(struct mf_map *map, unsigned id)
 {
 	struct mf_region *r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
@@ -510,7 +534,7 @@ static int region_remove_locked(struct mf_map *map, unsigned id)
 
 	if (!r)
 		return -MF_ENOENT;
-	err = is_compound(r) ? compound_offline(map, r) : map->client->offline(map, r);
+	err = region_offline(map, r);
 	if (err)
 		return err;
 	cover_all(map, r, &withdraw);

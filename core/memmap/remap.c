@@ -43,7 +43,11 @@ int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush)
 	return 0;
 }
 
-/* Frames that were not got as one block never stand behind one leaf: only what was just split is merged. */
+/*
+ * Frames that were not got as one block never stand behind one leaf, not even in a row: only what was just split is
+ * merged.  Another remap may have found the table, and rely on it; or have ended since, and a restore have got the same
+ * frames one by one.
+ */
 void diet_unsplit(const struct diet_unit *u, struct diet_work *w)
 {
 	struct mf_map *map = u->map;
@@ -53,11 +57,10 @@ void diet_unsplit(const struct diet_unit *u, struct diet_work *w)
 	if (!w->has_split)
 		return;
 	table_lock(map);
-	/* Another remap may have found the table, and rely on it. */
-	if (__atomic_load_n(&map->nr_remapping, __ATOMIC_RELAXED) == 1)
+	if (__atomic_load_n(&map->remaps_begun, __ATOMIC_RELAXED) == w->nth_remap)
 		err = mf_pgtable_merge(&map->pgtable, u->start, 1, &tables);
 	table_unlock(map);
-	if (err) /* -MF_EINVAL: another thread has put a neighbour in that table on its diet */
+	if (err)
 		return;
 	diet_work_changed(w, mf_round_down(u->start, diet_table_bytes(map)), diet_table_bytes(map), MF_FLUSH_TABLES);
 	diet_work_add(w, u->r, mf_bag_take(&tables), 1, DIET_TABLE);

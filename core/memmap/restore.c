@@ -14,8 +14,10 @@ static int take_frame(const struct diet_unit *u, mf_pfn_t *pfn)
 {
 	if (!u->host)
 		return diet_frame_get(u->map, u->r, 0, pfn);
-	if (!reserve_take_frame(u->map, u->r, pfn))
-		*pfn = --*u->host;
+	if (!u->host->has_slots && reserve_take_frame(u->map, u->r, pfn))
+		return 0;
+	u->host->has_slots = true;
+	*pfn = --u->host->first;
 	return 0;
 }
 
@@ -23,7 +25,7 @@ static int take_table(const struct diet_unit *u, mf_pfn_t *pfn)
 {
 	if (!u->host)
 		return ram_get(u->map, u->r->config.node, 0, pfn);
-	*pfn = --*u->host;
+	*pfn = --u->host->first;
 	return 0;
 }
 
@@ -58,7 +60,7 @@ static int restore_slots(const struct diet_unit *u, struct diet_work *w, uint64_
 		if (err)
 			return err;
 		for (unsigned i = 0; i < nr; i++)
-			if (!u->host || own[i] < *u->host)
+			if (!u->host || own[i] < u->host->first)
 				reserve_set_backs(map, u->r, own[i], diet_slot_address(u, index + i));
 		table_lock(map);
 		mf_pgtable_switch(&map->pgtable, va, own, 1, nr, MF_PROT_WRITE, NULL);
@@ -123,7 +125,10 @@ static int restore_table(const struct diet_unit *u, struct diet_work *w, uint64_
 	return restore_slots(u, w, index == 0 ? u->diet->nr_kept : index, index + diet_table_slots(map));
 }
 
-/* The first table last: until then it holds the frame that a failure switches back to. */
+/*
+ * The first table last: until then it holds the frame that a failure switches back to.  A host does not fail, and takes
+ * frames in the order of the slots.
+ */
 static int restore_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t frame)
 {
 	uint64_t per_table = diet_table_slots(u->map);
@@ -131,8 +136,8 @@ static int restore_all(const struct diet_unit *u, struct diet_work *w, mf_pfn_t 
 
 	if (u->nr_slots < per_table)
 		return restore_slots(u, w, u->diet->nr_kept, u->nr_slots);
-	for (uint64_t index = u->nr_slots; index > 0 && !err; index -= per_table)
-		err = restore_table(u, w, index - per_table, frame);
+	for (uint64_t at = 0; at < u->nr_slots && !err; at += per_table)
+		err = restore_table(u, w, u->host ? at : u->nr_slots - per_table - at, frame);
 	return err;
 }
 

@@ -217,7 +217,7 @@ static int digest_record(void *ctx, struct mf_map *map, const struct map_visit *
 	if (kind == MF_KIND_FREE || kind == MF_KIND_MAP || kind == MF_KIND_SPLIT || kind == MF_KIND_HOLE)
 		return 0;
 	/* Kept: free for everybody but the memory that restores it. */
-	if (kind == MF_KIND_USED && at->word & MF_FLAG_CACHED)
+	if (map_word_is_kept(at->word))
 		return 0;
 	*digest = mix(*digest, at->pfn);
 	*digest = mix(*digest, at->word);

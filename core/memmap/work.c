@@ -25,6 +25,7 @@ void diet_work_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
 	w->max = w->run ? (unsigned)want : DIET_RUNS_OWN;
 	w->run = w->run ? w->run : w->own;
 	w->has_split = false;
+	w->nth_remap = 0;
 	work_reset(w);
 }
 

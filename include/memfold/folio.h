@@ -205,7 +205,8 @@ MF_API MF_MUST_CHECK int mf_folio_merge(struct mf_map *map, mf_pfn_t pfn, unsign
 
 /*
  * The first folio in use that covers pfn or follows it, before end_pfn; from above, whole blocks in one step; NULL
- * when there is none. Takes no reference: use mf_pfn_try_get() on what it gives.  *next_pfn is where to go on.
+ * when there is none.  What is kept after its last put (diet.h) is in use no more.  Takes no reference: use
+ * mf_pfn_try_get() on what it gives.  *next_pfn is where to go on.
  */
 MF_API struct mf_folio *mf_folio_next(struct mf_map *map, mf_pfn_t pfn, mf_pfn_t end_pfn, mf_pfn_t *next_pfn);
 

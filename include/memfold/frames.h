@@ -58,7 +58,8 @@ MF_API int mf_drain(struct mf_map *map);
 struct mf_zone_info {
 	unsigned node;
 	enum mf_source source;
-	uint64_t nr_free;        /* frames users could still have, cached ones included, the idle map pool apart     */
+	/* Frames users could still have, cached ones included; the idle map pool and kept folios (diet.h) apart. */
+	uint64_t nr_free;
 	uint64_t nr_pool_idle;   /* frames of set-aside blocks that nobody uses                                      */
 	uint64_t nr_cached;      /* frames in caches and stock, included in nr_free                                  */
 	uint64_t nr_foldable[MF_TIERS_MAX]; /* split blocks without users, by tier                                   */

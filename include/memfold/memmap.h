@@ -403,9 +403,11 @@ enum mf_source {
 MF_API const char *mf_source_name(enum mf_source source);
 MF_API MF_MUST_CHECK int mf_source_by_name(const char *name, enum mf_source *source);
 
-/* Where the classic diets go beyond Linux.  Other layouts, and MF_WINDOW_HOST machines, accept them without effect. */
 enum mf_region_flags {
 	/*
+	 * Where the classic diets go beyond Linux: these two.  Other layouts, and MF_WINDOW_HOST machines, accept them
+	 * without effect.
+	 *
 	 * Where memory to restore a freed folio with is lacking, the folio's own last frames become its map frames (and
 	 * are written to): the others are free then, but no whole block.  When memory can be had again, and all of the
 	 * others are free, the slots move there and the block is whole: by mf_fold(), or an allocation that finds
@@ -414,7 +416,15 @@ enum mf_region_flags {
 	MF_REGION_RESTORE_FROM_SELF = 1,
 	/* Source self: folios go on a diet, too.  What that saves of the region's own frames is free memory then. */
 	MF_REGION_DIET_SELF_HOSTED = 2,
-	MF_REGION_FLAGS_ALL = 3,
+	MF_REGION_DIET_FLAGS = 3,
+	/*
+	 * Memory that is there and is not memfold's: the kernel's image, firmware, boot data.  All of its frames are of
+	 * kind reserved, in the largest blocks that there are, and stay so: nobody can allocate one, and none is ever
+	 * written to.  They count as described and as reserved (mf_map_stats.nr_reserved), neither as free nor as used.
+	 * tiered or flat, source RAM or HOST.
+	 */
+	MF_REGION_RESERVED = 4,
+	MF_REGION_FLAGS_ALL = 7,
 };
 
 struct mf_region_config {
@@ -430,18 +440,19 @@ struct mf_region_config {
 };
 
 /*
- * Adds memory: describes it and gives all of it to the allocator of its zone, as free blocks.
+ * Adds memory: describes it and gives all of it to the allocator of its zone, as free blocks (not when it is reserved).
  * Needs: may be called at any time from any registered thread.  Gives: *id, the region's number until it is removed.
  * Fails, the world as before: -MF_EINVAL (empty, start >= end, unknown layout, source, top or flag, altmap misfit),
  * -MF_E2BIG (end beyond the span; too many regions or zones), -MF_EEXIST (overlaps a region), -MF_EOPNOTSUPP (source
  * or layout not on this machine), -MF_ENOMEM, -MF_EPERM.  devdax: also -MF_EINVAL for source self, for a compound
- * larger than the map's top block, and where start, end and altmap are no multiples of the compound.
+ * larger than the map's top block, and where start, end and altmap are no multiples of the compound.  Reserved: also
+ * -MF_EINVAL for layouts other than tiered and flat, and for sources self and altmap.
  * May: allocate, wait, flush.
  */
 MF_API MF_MUST_CHECK int mf_region_add(struct mf_map *map, const struct mf_region_config *config, unsigned *id);
 
 /*
- * Removes it.  Needs: every frame of it free; devdax: nobody holds, pins or maps a compound.
+ * Removes it.  Needs: every frame of it free, or all reserved; devdax: nobody holds, pins or maps a compound.
  * Fails, the world as before: -MF_ENOENT (no such region), -MF_EBUSY (frames in use, or hosting map slots of memory
  * in use elsewhere), -MF_ENOMEM (freed folios are on a diet still, and the memory to restore their map slots is
  * lacking; not with MF_REGION_RESTORE_FROM_SELF), -MF_EPERM.  May: wait, flush; folds what can be folded and drains the
@@ -480,7 +491,8 @@ struct mf_map_stats {
 	uint64_t nr_ram;             /* frames obtained from source RAM, the root included                       */
 	uint64_t nr_pool_idle;       /* frames of set-aside blocks that nobody uses                              */
 	uint64_t nr_set_aside;       /* set-aside blocks                                                        */
-	uint64_t nr_free, nr_used, nr_map, nr_reserved, nr_hole, nr_device; /* frames by what they are           */
+	/* Frames by what they are.  Those of kept folios are in nr_used until their slots are restored. */
+	uint64_t nr_free, nr_used, nr_map, nr_reserved, nr_hole, nr_device;
 	uint64_t nr_split[MF_TIERS_MAX];            /* split blocks by tier                                      */
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX]; /* since creation, by the block's tier             */
 	uint64_t flushes, quiesces, tables_moved;   /* since creation                                           */

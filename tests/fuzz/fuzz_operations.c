@@ -88,7 +88,7 @@ static void add_classic_regions(struct operations *ops, mf_pfn_t span)
 	tiered.source = choose(ops, 2) ? MF_SOURCE_SELF : MF_SOURCE_RAM;
 	classic.layout = layouts[choose(ops, 3)];
 	classic.source = choose(ops, 4) ? MF_SOURCE_RAM : MF_SOURCE_SELF;
-	classic.flags = (unsigned)choose(ops, MF_REGION_FLAGS_ALL + 1);
+	classic.flags = (unsigned)choose(ops, MF_REGION_DIET_FLAGS + 1);
 	compounds.unit_order = ops->step - (unsigned)choose(ops, 3);
 	if (!operations_add_region(ops, &tiered) || !operations_add_region(ops, &classic) ||
 	    (choose(ops, 2) && !operations_add_region(ops, &compounds)))

@@ -317,17 +317,6 @@ static void mark(struct operations *ops)
 
 /* ---- Iteration ------------------------------------------------------------------------------------------------- */
 
-/* What is kept may be met on the way: it is frozen, as folios in use may be. */
-static bool is_kept_before(struct operations *ops, const struct mf_folio *found, const struct oracle_folio *f)
-{
-	mf_pfn_t pfn = mf_folio_pfn(ops->map, found);
-
-	if ((f && f->pfn <= pfn) || !oracle_is_kept(&ops->oracle, pfn, found))
-		return false;
-	operations_end(ops, 0);
-	return oracle_check_kept(&ops->oracle, pfn);
-}
-
 static void next(struct operations *ops)
 {
 	mf_pfn_t pfn = operations_any_pfn(ops), end = pfn + choose(ops, 4096), at = pfn, after = 0, expected;
@@ -337,8 +326,6 @@ static void next(struct operations *ops)
 	operations_begin(ops, OP_NEXT, pfn, end);
 	while (at < end && !f)
 		f = oracle_at(&ops->oracle, at++);
-	if (found && is_kept_before(ops, found, f))
-		return;
 	expected = f ? f->pfn + ((mf_pfn_t)1 << f->order) : end;
 	operations_end(ops, found ? 0 : -MF_ENOENT);
 	if (found != (f ? f->handle : NULL) || after != expected)

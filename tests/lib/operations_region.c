@@ -98,7 +98,7 @@ static void choose_classic(struct operations *ops, struct mf_region_config *c)
 	c->end_pfn = c->start_pfn + nr;
 	if (c->layout == MF_LAYOUT_DEVDAX)
 		choose_compounds(ops, c);
-	c->flags = (unsigned)choose(ops, MF_REGION_FLAGS_ALL + 1);
+	c->flags = (unsigned)choose(ops, MF_REGION_DIET_FLAGS + 1);
 	c->source = source < 2 ? MF_SOURCE_SELF : MF_SOURCE_RAM;
 	nr = mf_round_up((c->end_pfn - c->start_pfn) >> (ops->oracle.page_shift - MF_DESCRIPTOR_SHIFT),
 			 (mf_pfn_t)1 << c->unit_order) + ((mf_pfn_t)1 << c->unit_order);

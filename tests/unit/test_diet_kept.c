@@ -85,6 +85,35 @@ TAP_TEST(put_on_a_diet_keeps_the_folio)
 	}
 }
 
+/* Who looks for folios in use finds none; its frames count as used until they are free. */
+TAP_TEST(what_is_kept_is_no_folio_in_use)
+{
+	for (unsigned i = 0; i < NR_DIET_LAYOUTS; i++) {
+		struct mf_folio *folio, *after;
+		struct mf_zone_info zone;
+		struct world w;
+		mf_pfn_t next;
+
+		TAP_REQUIRE(open_kept(&w, diet_layouts[i]));
+		folio = dieted(&w, 9);
+		after = world_alloc(&w, 9);
+		TAP_REQUIRE(folio && after && after > folio);
+		TAP_OK(mf_folio_next(w.map, 0, G, &next) == folio);
+		mf_folio_put(w.map, folio);
+		TAP_OK(mf_folio_next(w.map, 0, G, &next) == after);
+		TAP_EQ(next, mf_folio_pfn(w.map, after) + 512);
+		TAP_EQ(diet_stats(&w).nr_used, 1024);
+		TAP_EQ(mf_zone_info(w.map, 0, &zone), 0);
+		TAP_EQ(zone.nr_free, G - 1024);
+		TAP_EQ(mf_fold(w.map, MF_ANY_NODE, MF_FOLD_ALL, NULL), 0);
+		TAP_EQ(diet_stats(&w).nr_used, 512);
+		mf_folio_put(w.map, after);
+		TAP_OK(mf_folio_next(w.map, 0, G, &next) == NULL);
+		TAP_EQ(next, G);
+		TAP_OK(close_kept(&w));
+	}
+}
+
 /* Freed by its owner while frozen: the same.  R-HVO-48 */
 TAP_TEST(free_frozen_on_a_diet_keeps_the_folio)
 {

@@ -163,7 +163,7 @@ TAP_TEST(a_self_hosted_region_lies_anywhere)
 							   .end_pfn = places[p].end,
 							   .layout = diet_layouts[i],
 							   .source = MF_SOURCE_SELF,
-							   .flags = MF_REGION_FLAGS_ALL };
+							   .flags = MF_REGION_DIET_FLAGS };
 			struct mf_list folios;
 			struct world w;
 

@@ -36,7 +36,7 @@ static bool life_open(struct life *l, enum mf_layout layout, enum mf_map_flags s
 	struct mf_region_config ram = { .end_pfn = G / 4 + 700, .layout = layout, .source = MF_SOURCE_RAM,
 					.flags = MF_REGION_RESTORE_FROM_SELF };
 	struct mf_region_config self = { .start_pfn = G / 4 + 700, .end_pfn = 3 * G / 4, .layout = layout,
-					 .source = MF_SOURCE_SELF, .flags = MF_REGION_FLAGS_ALL };
+					 .source = MF_SOURCE_SELF, .flags = MF_REGION_DIET_FLAGS };
 
 	return world_open(&l->w, &config) && world_add_region(&l->w, &ram, NULL) == 0 &&
 	       world_add_region(&l->w, &self, NULL) == 0 && world_add(&l->w, 2 * G, 2 * G + G / 8) == 0;

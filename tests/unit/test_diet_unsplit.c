@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_diet_unsplit.c - two remaps in one table: a leaf that the other has split meanwhile; and of which one fails: it
- * makes a leaf of the table again that it has split, but not while the other relies on that.
+ * makes a leaf of the table again that it has split, but not while the other relies on that, nor when it has changed
+ * what is in there.
  *
  *	one    split the leaf    get a head: wait ............... fails, unsplit
  *	two                      find a table, get a head: wait ..................... switch entries
@@ -9,6 +10,7 @@
  * Two threads, of which one runs at a time: sim is one CPU.
  */
 #include "core/memmap/map.h"
+#include "tests/lib/hog.h"
 #include "tests/lib/saboteur.h"
 #include "tests/tap.h"
 #include "tests/unit/diet_rig.h"
@@ -47,19 +49,24 @@ static void wait_for_turn(void)
 /* ---- The machine ------------------------------------------------------------------------------------------------- */
 
 static struct saboteur saboteur;
-static void (*meanwhile)(struct world *w); /* called once, while memory for a table is got                   */
+static void (*meanwhile)(struct world *w); /* called once, while memory is got                               */
 static struct world *meanwhile_world;
+static unsigned meanwhile_at; /* so many other times before: 0, for a table; 1, for a head                  */
+static bool fails_then;       /* what was asked for meanwhile is not had                                       */
 static struct mf_machine_ops staged;
 static const struct mf_machine_ops *plain;
 
 /* One: a table, then a head.  Two: a head. */
 static int get(struct mf_machine *m, unsigned node, unsigned order, mf_pfn_t *pfn)
 {
-	if (meanwhile) {
+	if (meanwhile && meanwhile_at-- == 0) {
 		void (*happens)(struct world *w) = meanwhile;
 
 		meanwhile = NULL;
+		meanwhile_at = 0;
 		happens(meanwhile_world);
+		if (fails_then)
+			return -MF_ENOMEM;
 	}
 	nr_calls++;
 	if (me == ONE && nr_calls == 2) {
@@ -133,6 +140,11 @@ TAP_TEST(a_table_that_another_remap_has_found_stays)
 
 /* ---- Meanwhile --------------------------------------------------------------------------------------------------- */
 
+static mf_pfn_t frame_of_slot(struct world *w, struct mf_folio *folio, uint64_t index)
+{
+	return mf_pgtable_walk(&w->map->pgtable, (uintptr_t)diet_slot(w, folio, index)).pfn;
+}
+
 static void split_another(struct world *w)
 {
 	struct mf_bag tables = { 0 };
@@ -161,6 +173,69 @@ TAP_TEST(a_leaf_that_another_has_split_meanwhile_is_no_failure)
 	TAP_EQ(diet_stats(&w).nr_tables, nr_tables + 1);
 	TAP_OK(world_check(&w));
 	diet_folio_free(&w, folio);
+	TAP_OK(world_close(&w));
+}
+
+enum { IN_LEAF = 1 << 15, NR_LEFT = 8 };
+
+static struct hog hog;
+static struct mf_folio *other;
+
+/*
+ * The neighbour's slots go back to RAM and are got again one by one, in the order of their numbers; what keeps one of
+ * them from it for a moment brings about that the head, too, is where it was.
+ */
+static void change_and_change_back(struct world *w)
+{
+	mf_pfn_t lowest;
+
+	TAP_EQ(mf_diet_remap(w->map, other), 0);
+	TAP_EQ(plain->ram_get(w->machine, 0, 0, &lowest), 0);
+	TAP_EQ(mf_diet_restore(w->map, other), 0);
+	plain->ram_put(w->machine, 0, 0, lowest);
+	TAP_EQ(mf_diet_remap(w->map, other), 0);
+	TAP_EQ(mf_diet_restore(w->map, other), 0);
+}
+
+/* The same frames in the same order, but no block any more: not to be given back as one. */
+TAP_TEST(frames_that_were_got_singly_become_no_leaf)
+{
+	struct world_config config = {
+		.nr_frames = G, .nr_ram_frames = 8192, .wrap = wrap, .wrap_ctx = &saboteur
+	};
+	struct mf_list folios;
+	struct mf_folio *one;
+	uint64_t nr_tables;
+	struct world w;
+
+	TAP_REQUIRE(diet_open(&w, &config, MF_LAYOUT_HVO_7_1));
+	mf_list_init(&folios);
+	TAP_REQUIRE(diet_list_fill(&w, &folios, 9, IN_LEAF / 512 + 1));
+	one = diet_list_folio(folios.next);
+	other = diet_list_folio(folios.next->next);
+	TAP_REQUIRE(mf_folio_pfn(w.map, one) / IN_LEAF == mf_folio_pfn(w.map, other) / IN_LEAF);
+	/* In another leaf: the zone has its tails. */
+	TAP_REQUIRE(mf_folio_pfn(w.map, diet_list_folio(folios.prev)) / IN_LEAF != mf_folio_pfn(w.map, one) / IN_LEAF);
+	TAP_EQ(mf_diet_remap(w.map, diet_list_folio(folios.prev)), 0);
+	nr_tables = diet_stats(&w).nr_tables;
+	/* All that is left lies behind the leaf's frames. */
+	hog_all(&hog, w.sim);
+	for (unsigned i = 0; i < NR_LEFT; i++)
+		w.sim->ops->ram_put(w.sim, 0, 0, hog.pfn[--hog.nr]);
+	meanwhile_world = &w;
+	meanwhile_at = 1;
+	fails_then = true;
+	meanwhile = change_and_change_back;
+	TAP_EQ(mf_diet_remap(w.map, one), -MF_ENOMEM);
+	fails_then = false;
+	TAP_OK(meanwhile == NULL);
+	/* Else nothing would keep the table from looking like a leaf. */
+	for (mf_pfn_t i = 1; i < 16; i++)
+		TAP_EQ(frame_of_slot(&w, one, i), frame_of_slot(&w, one, 0) + i);
+	TAP_EQ(diet_stats(&w).nr_tables, nr_tables + 1);
+	TAP_OK(world_check(&w));
+	hog_end(&hog);
+	diet_list_free(&w, &folios);
 	TAP_OK(world_close(&w));
 }
 
