@@ -91,9 +91,18 @@ tsan_cc = $(CLANG)
 tsan_flags := -O1 -DMF_DEBUG -fsanitize=thread
 tsan_tests := race
 
+# Without an operating system: the port's programs (see "Bare metal"), for figures and with the core's assertions.
+x86_64_cc = $(CC)
+x86_64_flags := -O2
+
+x86_64-debug_cc = $(CC)
+x86_64-debug_flags := -O2 -DMF_DEBUG
+
 # Compiled for clang's warnings, never run.
 clang_cc = $(CLANG)
 clang_flags := -O2
+x86_64-clang_cc = $(CLANG)
+x86_64-clang_flags := -O2
 
 fuzz_cc = $(CLANG)
 fuzz_flags := -O1 -DMF_DEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -147,7 +156,7 @@ LIBRARIES := $(BUILD)/libmemfold.a $(BUILD)/$(SHARED)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all check-layers run test test-built soak soak-built bench fuzz fuzz-built install uninstall clean help
+.PHONY: all check-layers run test test-built soak soak-built bench qemu bench-metal fuzz fuzz-built install uninstall clean help
 
 all: check-layers $(LIBRARIES) $(COMMAND) $(EXAMPLES)
 
@@ -179,6 +188,65 @@ $(EXAMPLES): $(BUILD)/examples/%: $(BUILD)/release/examples/%.o $(BUILD)/libmemf
 check-layers:
 	$(Q)perl tools/layers
 
+# ---- Bare metal ----------------------------------------------------------------------------------------------------
+
+# Programs of the port: x.elf of tests/metal/main_x.c, and tests/<kind>/test_x.elf of the tests that METAL_TESTS lists;
+# each in $(BUILD)/x86_64 and, with the core's assertions, in $(BUILD)/x86_64-debug.  tools/metal runs one.
+METAL_FLAVOURS := x86_64 x86_64-debug x86_64-clang
+METAL_C_SRC := $(sort $(wildcard machines/x86_64/*.c))
+METAL_S_SRC := $(sort $(wildcard machines/x86_64/*.S))
+METAL_MAIN_SRC := $(sort $(wildcard metal/main_*.c tests/metal/main_*.c))
+METAL_TESTS := $(sort $(wildcard tests/metal/test_*.c tests/contract/test_*.c tests/failure/test_*.c)) \
+	tests/model/test_model.c
+METAL_PART_SRC := $(sort $(foreach test,$(METAL_TESTS),$(call parts_of,$(test))))
+METAL_LIB_SRC := $(filter-out %_hosted.c $(METAL_MAIN_SRC) $(METAL_TESTS) $(METAL_PART_SRC), \
+	$(TEST_LIB_SRC) $(sort $(wildcard metal/*.c tests/metal/*.c)))
+
+# Nothing but the general registers: interrupts save no others.
+METAL_FLAGS := -std=c11 $(WARNINGS) -g -Iinclude -I. -ffreestanding -mcmodel=kernel -mno-red-zone -mgeneral-regs-only \
+	-fno-pic -fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none
+METAL_LDFLAGS := -nostdlib -static -no-pie -Wl,-z,max-page-size=0x1000 -Wl,--build-id=none
+# The headers of a C library that tests include.
+metal_tests_flags := -Itests/metal/include
+metal_folder_flags = $(metal_$(firstword $(subst /, ,$(1)))_flags)
+
+METAL_SRC := $(METAL_C_SRC) $(METAL_MAIN_SRC) $(METAL_TESTS) $(METAL_PART_SRC) $(METAL_LIB_SRC)
+
+metal_objects = $(call objects,$(1),$(CORE_SRC) $(METAL_C_SRC)) $(patsubst %,$(BUILD)/$(1)/%.o,$(METAL_S_SRC))
+metal_mains = $(patsubst main_%.c,$(BUILD)/$(1)/%.elf,$(notdir $(METAL_MAIN_SRC)))
+metal_tests = $(patsubst %.c,$(BUILD)/$(1)/%.elf,$(METAL_TESTS))
+
+define metal_flavour
+$(BUILD)/$(1)/%.o: %.c Makefile
+	$$(call say,CC,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$$($(1)_cc) $$(METAL_FLAGS) $$(WERROR) $$($(1)_flags) $$(call metal_folder_flags,$$<) $$(CFLAGS) -MMD -MP \
+		-c -o $$@ $$<
+
+# boot.S is not boot.c.
+$(BUILD)/$(1)/%.S.o: %.S Makefile
+	$$(call say,AS,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$$($(1)_cc) $$(METAL_FLAGS) $$($(1)_flags) -MMD -MP -c -o $$@ $$<
+
+# Of this a program takes what it needs; tests take their x86_main() from it.
+$(BUILD)/$(1)/libtests.a: $(call objects,$(1),$(METAL_LIB_SRC))
+	$$(call say,AR,$$@)
+	@mkdir -p $$(@D) && rm -f $$@
+	$$(Q)$$(AR) qcs $$@ $$^
+
+$(call metal_tests,$(1)): %.elf: %.o
+$(call metal_mains,$(1)) $(call metal_tests,$(1)): $(call metal_objects,$(1)) $(BUILD)/$(1)/libtests.a \
+		machines/x86_64/link.ld
+	$$(call say,LD,$$@)
+	$$(Q)$$($(1)_cc) $$(METAL_LDFLAGS) -T machines/x86_64/link.ld -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^)
+endef
+$(foreach name,$(METAL_FLAVOURS),$(eval $(call metal_flavour,$(name))))
+$(foreach name,$(METAL_FLAVOURS),$(foreach main,$(METAL_MAIN_SRC),\
+	$(eval $(patsubst main_%.c,$(BUILD)/$(name)/%.elf,$(notdir $(main))): $(call objects,$(name),$(main)))))
+$(foreach name,$(METAL_FLAVOURS),$(foreach test,$(METAL_TESTS),\
+	$(eval $(patsubst %.c,$(BUILD)/$(name)/%.elf,$(test)): $(call objects,$(name),$(call parts_of,$(test))))))
+
 # ---- Running and testing -------------------------------------------------------------------------------------------
 
 # Rules with a second half install packages first, and then let a fresh make look at the machine.
@@ -191,7 +259,8 @@ TEST_CHILDREN := $(foreach name,$(FLAVOURS),$(call programs,$(name),$(call child
 TEST_NEEDS := $(TEST_PROGRAMS) $(TEST_CHILDREN) \
 	$(call objects,clang,$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(TEST_PART_SRC) \
 	$(FUZZ_SRC)) \
-	$(call objects,debug,$(CORE_SRC))
+	$(call objects,debug,$(CORE_SRC)) \
+	$(call metal_mains,x86_64-debug) $(call metal_tests,x86_64-debug) $(call objects,x86_64-clang,$(METAL_SRC))
 
 run:
 	@tools/setup run
@@ -229,6 +298,19 @@ $(replay_programs): $(BUILD)/asan/tests/fuzz/replay_%: $(BUILD)/asan/tests/fuzz/
 		$(BUILD)/asan/libmemfold.a $(BUILD)/cli.libs
 	$(call say,LD,$@)
 	$(Q)$(asan_cc) $(asan_flags) -pthread -o $@ $(filter-out %.libs,$^) @$(BUILD)/cli.libs $(LDFLAGS)
+
+# The port on a machine of 8 GiB, for people.
+qemu:
+	@tools/setup test
+	@$(MAKE) --no-print-directory $(BUILD)/x86_64/qemu.elf
+	@tools/metal $(BUILD)/x86_64/qemu.elf -m 8G -c 4
+
+# Counted in instructions, on the processor that bench/peers/linux.md tells of.
+bench-metal:
+	@tools/setup test
+	@$(MAKE) --no-print-directory $(BUILD)/x86_64/bench.elf
+	@tools/metal $(BUILD)/x86_64/bench.elf -m 8G --icount --cpu max,-erms,-la57
+	@tools/metal $(BUILD)/x86_64/bench.elf -m 64G --icount --cpu max,-erms,-la57 jobs=no heap=16M
 
 fuzz:
 	@tools/setup test
@@ -288,6 +370,8 @@ help:
 	@echo 'soak           races, models and `memfold run`, long'
 	@echo 'fuzz           every fuzz target for FUZZ_SECONDS=60'
 	@echo 'bench          bench/run'
+	@echo 'qemu           the bare-metal port in an emulator: all memory of a machine, told for people'
+	@echo 'bench-metal    its instructions and metadata, beside those of Linux'
 	@echo 'check-layers   no room includes a room above it'
 	@echo 'install        PREFIX=/usr/local DESTDIR=; and uninstall'
 	@echo 'clean          remove BUILD'
@@ -295,3 +379,5 @@ help:
 -include $(foreach name,$(FLAVOURS),$(patsubst %.o,%.d,$(call objects,$(name),\
 	$(LIB_SRC) $(CLI_SRC) $(EXAMPLE_SRC) $(TEST_LIB_SRC) $(TEST_SRC) $(TEST_PART_SRC) $(FUZZ_SRC) \
 	tests/fuzz/replay_main.c)))
+-include $(foreach name,$(METAL_FLAVOURS),$(patsubst %.o,%.d,$(call metal_objects,$(name)) \
+	$(call objects,$(name),$(METAL_SRC))))

@@ -52,7 +52,7 @@ expect() {
 }
 
 run_set='make gcc libc6-dev pkg-config libjson-c-dev libsmartcols-dev'
-test_set="$run_set perl llvm valgrind spin"
+test_set="$run_set perl llvm valgrind spin qemu-system-x86"
 fake_command dpkg-query "cat '$fake/packages'"
 fake_command apt-get "echo \"apt-get \$*\" >> '$fake/calls'"
 # apt translates.
@@ -71,7 +71,7 @@ expect setup_follows_the_version_of_clang 0 'recommends libclang-rt-16-dev$' tes
 installed $test_set
 expect setup_asks_apt_for_the_version_of_clang 0 'recommends clang libclang-rt-18-dev$' test
 installed perl
-expect setup_asks_for_all_by_full_names 0 "install -y [^ ]* $run_set clang libclang-rt-18-dev llvm valgrind spin\$" test
+expect setup_asks_for_all_by_full_names 0 "install -y [^ ]* $run_set clang libclang-rt-18-dev llvm valgrind spin qemu-system-x86\$" test
 
 fake_command apt-get "echo \"apt-get \$*\" >> '$fake/calls'" 'case $* in *install*) exit 100 ;; esac'
 expect setup_fails_when_apt_does 2 'apt-get could not install: make gcc' test
@@ -83,7 +83,7 @@ fake_command sudo 'exit 1'
 expect setup_as_user_prints_what_root_can_do 2 '^sudo tools/setup test$' test
 fake_command apt-get 'case $* in *--simulate*) exit 0 ;; esac' "echo \"apt-get \$*\" >> '$fake/calls'"
 line='apt-get install -y --no-install-recommends'
-expect setup_as_user_prints_the_line_to_type 2 "^sudo $line $run_set clang libclang-rt-18-dev llvm valgrind spin\$" test
+expect setup_as_user_prints_the_line_to_type 2 "^sudo $line $run_set clang libclang-rt-18-dev llvm valgrind spin qemu-system-x86\$" test
 if [ -s "$fake/calls" ]; then
 	echo "not ok $((nr += 1)) - setup_as_user_runs_no_apt"
 else
