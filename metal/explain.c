@@ -45,5 +45,5 @@ static bool explain_window(const struct mf_map *map, uintptr_t va, bool may_lock
 void explain_map(const struct mf_map *map)
 {
 	x86_explain_window = explain_window;
-	x86_machine_explain(map);
+	x86_explained_map = map;
 }

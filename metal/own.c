@@ -52,7 +52,6 @@ static void add_region(struct own *own, uint64_t start, uint64_t end, bool owned
 
 	MF_PANIC_IF(err != 0, "memfold: memory from 0x%llx to 0x%llx cannot be described: %s.",
 		    (unsigned long long)start, (unsigned long long)end, mf_strerror(err));
-	own->nr_regions++;
 	if (owned)
 		own->described_bytes += end - start;
 }
@@ -70,9 +69,7 @@ void own_all_memory(struct own *own, uint64_t ram_bytes)
 	map.machine = own->machine;
 	err = mf_map_create(&map, &own->map);
 	MF_PANIC_IF(err != 0, "memfold: no map: %s.", mf_strerror(err));
-	own->nr_ram_frames = (spared->end - ram_start) >> X86_PAGE_SHIFT;
 	own->described_bytes = 0;
-	own->nr_regions = 0;
 	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++) {
 		if (!is_memory(r))
 			continue;

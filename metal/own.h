@@ -16,9 +16,7 @@
 struct own {
 	struct mf_machine *machine;
 	struct mf_map *map;
-	uint64_t nr_ram_frames;   /* set apart for source RAM: the root, shared tables, top slots, edges            */
 	uint64_t described_bytes; /* of tiered regions                                                         */
-	unsigned nr_regions;
 };
 
 /*

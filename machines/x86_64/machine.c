@@ -354,8 +354,3 @@ void x86_machine_fail_any(struct mf_machine *m, uint64_t n)
 {
 	__atomic_store_n(&machine_of(m)->fail_any, n, __ATOMIC_RELAXED);
 }
-
-void x86_machine_explain(const struct mf_map *map)
-{
-	x86_explained_map = map;
-}

@@ -215,7 +215,7 @@ bool x86_expect_fault(void (*work)(void *ctx), void *ctx, struct x86_fault *faul
  * Takes locks of the map explained.
  */
 void x86_describe_fault(const struct x86_fault *fault, char *text, size_t size);
-/* What x86_machine_explain() was given: it sets this. */
+/* The map whose windows are explained, NULL for none: explain_map() [metal/explain.c] sets both of these. */
 struct mf_map;
 extern const struct mf_map *volatile x86_explained_map;
 /*
@@ -323,8 +323,6 @@ void x86_machine_stats(struct mf_machine *m, struct x86_machine_stats *stats);
 /* The n-th call from now fails, once, of ram_get, or of ram_get, meta_alloc and window_reserve together; 0: none does. */
 void x86_machine_fail_ram(struct mf_machine *m, uint64_t n);
 void x86_machine_fail_any(struct mf_machine *m, uint64_t n);
-/* The map whose windows x86_describe_fault() explains; NULL: none. */
-void x86_machine_explain(const struct mf_map *map);
 
 /* ---- Who the image is: one main() for each ELF ----------------------------------------------------------------------- */
 

@@ -5,13 +5,9 @@
 # exit code 1, at once and not when a timeout ends it.  What goes wrong: tests/metal/main_crash.c.
 here=$(cd "$(dirname "$0")" && pwd)
 
-if ! command -v "${MF_QEMU:-qemu-system-x86_64}" >/dev/null; then
-	echo '1..0 # SKIP no emulator of x86-64 is installed'
-	exit 0
-fi
-. "$here/../lib/tap.sh"
+. "$here/metal.sh"
 
-boot() {
+boot_crash() {
 	MF_METAL_TIMEOUT=60 "$here/../../tools/metal" "$MF_BUILD/x86_64-debug/crash.elf" -c 2 "crash=$1" "cpu=$2"
 }
 
@@ -19,7 +15,7 @@ boot() {
 crash() {
 	what=$1 cpu=$2
 	shift 2
-	code 1 boot "$what" "$cpu" || return 1
+	code 1 boot_crash "$what" "$cpu" || return 1
 	for words in "$@"; do
 		grep -qF "$words" "$folder/out" || {
 			echo "lacks: $words"
@@ -43,5 +39,5 @@ for cpu in 0 1; do
 	check "broken_map_on_$cpu" crash nested $cpu "window 0, of which no map is known" "did not answer"
 	check "locked_map_on_$cpu" crash lock $cpu "window 0, tier 0, pfn 0x0; not backed" "did not answer"
 done
-check nothing_wrong_ends_with_0 code 0 boot none 0
+check nothing_wrong_ends_with_0 code 0 boot_crash none 0
 echo "1..$nr"
