@@ -271,8 +271,12 @@ test:
 	@tools/setup test
 	@$(MAKE) --no-print-directory test-built
 
+# What failed is told once more at the end, where one looks first.
+told_again = : >$(BUILD)/failures; MF_FAILURES='$(abspath $(BUILD))/failures' $(1) || \
+	{ cat $(BUILD)/failures >&2; exit 1; }
+
 test-built: all $(TEST_NEEDS)
-	@$(PROVE) -j2 $(TEST_PROGRAMS) $(TEST_SCRIPTS)
+	@$(call told_again,$(PROVE) -j2 $(TEST_PROGRAMS) $(TEST_SCRIPTS))
 
 # The races, the models and the command again, for as long as each program likes when it finds MF_SOAK set.
 soak_part = $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),$(1))
@@ -283,7 +287,7 @@ soak:
 	@$(MAKE) --no-print-directory soak-built
 
 soak-built: all $(SOAK_PROGRAMS) $(call soak_part,$(TEST_CHILDREN))
-	@MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS) tests/cli/t_run.sh
+	@$(call told_again,MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS) tests/cli/t_run.sh)
 
 bench: all
 	MF_BUILD='$(abspath $(BUILD))' bench/run
