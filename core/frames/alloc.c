@@ -65,6 +65,7 @@ struct attempt {
 	struct mf_page *page;  /* what was asked for                                                           */
 	struct mf_page *block; /* or what to unfold for it                                                     */
 	bool others_changing;  /* or a reason to wait                                                          */
+	bool is_empty;         /* or none to do anything: no region of the zone is left, or all are reserved     */
 };
 
 static struct attempt attempt(struct mf_zone *zone, unsigned order, bool may_unfold)
@@ -80,6 +81,7 @@ static struct attempt attempt(struct mf_zone *zone, unsigned order, bool may_unf
 	if (!a.page && !a.block && may_unfold)
 		a.block = zone_begin_unfold(zone, ZONE_HOME, order);
 	a.others_changing = zone->nr_changing > 0;
+	a.is_empty = zone->nr_present == 0;
 	zone_unlock(zone);
 	return a;
 }
@@ -112,6 +114,8 @@ static int alloc_wait(struct mf_zone *zone, unsigned order, struct mf_page **pag
 			unfold_failed = unfold_for(zone, a.block, order) != 0;
 			continue;
 		}
+		if (a.is_empty)
+			return -MF_ENOMEM;
 		/*
 		 * What failed once is not tried again before something was gained: attempts count as transitions, and
 		 * threads that all fail would keep each other waiting.

@@ -14,13 +14,27 @@ static void set_cached(struct mf_page *page)
 	map_set_word(page, mf_page_word(page) | MF_FLAG_CACHED);
 }
 
-static void return_locked(struct mf_zone *zone, unsigned kind, struct mf_page *page)
+/*
+ * The uppermost of a stack goes back to the lists, with those below it, down to `keep`, that lie in a row with it: what
+ * was freed one by one in some order goes back as a few large pieces.
+ */
+static void return_row_locked(struct mf_zone *zone, unsigned kind, struct mf_page **stack, unsigned *nr, unsigned keep)
 {
+	struct mf_page *first = stack[--*nr], *last = first, *record = map_record(zone->map, kind, 0);
 	unsigned shift = zone->map->geo.shift[kind];
-	mf_pfn_t pfn = (mf_pfn_t)(page - map_record(zone->map, kind, 0)) << shift;
+	uint64_t word = mf_page_word(first);
 
-	map_set_word(page, mf_page_word(page) & ~MF_FLAG_CACHED);
-	zone_insert(zone, kind, pfn, shift);
+	for (; *nr > keep && mf_page_word(stack[*nr - 1]) == word; --*nr) {
+		if (stack[*nr - 1] == first - 1)
+			first--;
+		else if (stack[*nr - 1] == last + 1)
+			last++;
+		else
+			break;
+	}
+	for (struct mf_page *page = first; page <= last; page++)
+		map_set_word(page, word & ~MF_FLAG_CACHED);
+	zone_insert_range(zone, kind, (mf_pfn_t)(first - record) << shift, (mf_pfn_t)(last + 1 - record) << shift);
 }
 
 /*
@@ -29,14 +43,19 @@ static void return_locked(struct mf_zone *zone, unsigned kind, struct mf_page *p
  */
 static void cache_refill(struct mf_zone *zone, struct zone_cache *cache, unsigned kind)
 {
+	unsigned nr_wanted = cache_capacity(kind) / 2;
+
 	zone_lock(zone);
-	while (cache->nr[kind] < cache_capacity(kind) / 2) {
-		struct mf_page *page = zone_take_on(zone, ZONE_NORMAL, kind, zone->map->geo.shift[kind]);
+	while (cache->nr[kind] < nr_wanted) {
+		unsigned nr = nr_wanted - cache->nr[kind];
+		struct mf_page *page = zone_take_row(zone, ZONE_NORMAL, kind, zone->map->geo.shift[kind], &nr);
 
 		if (!page)
 			break;
-		set_cached(page);
-		cache_stack(cache, kind)[cache->nr[kind]++] = page;
+		for (; nr > 0; nr--, page++) {
+			set_cached(page);
+			cache_stack(cache, kind)[cache->nr[kind]++] = page;
+		}
 	}
 	zone_unlock(zone);
 }
@@ -45,7 +64,7 @@ static void cache_spill(struct mf_zone *zone, struct zone_cache *cache, unsigned
 {
 	zone_lock(zone);
 	while (cache->nr[kind] > keep)
-		return_locked(zone, kind, cache_stack(cache, kind)[--cache->nr[kind]]);
+		return_row_locked(zone, kind, cache_stack(cache, kind), &cache->nr[kind], keep);
 	zone_unlock(zone);
 }
 
@@ -109,7 +128,7 @@ void cache_drain(struct mf_zone *zone)
 	}
 	zone_lock(zone);
 	while (zone->nr_stock > 0)
-		return_locked(zone, 0, zone->stock[--zone->nr_stock]);
+		return_row_locked(zone, 0, zone->stock, &zone->nr_stock, 0);
 	zone_unlock(zone);
 }
 

@@ -42,7 +42,7 @@ void leaves_merge(struct mf_map *map, int node)
 	if (map->machine->backing != MF_WINDOW_TABLES || map->flags & MF_MAP_PRIVATE_TABLES)
 		return;
 	region_lock(map);
-	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+	for (unsigned i = 0; i < map->region_limit; i++) {
 		const struct mf_region *r = map->region[i];
 
 		if (r && r->top == 0 && r->config.layout != MF_LAYOUT_DEVDAX &&

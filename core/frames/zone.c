@@ -101,10 +101,10 @@ static enum zone_class unlink_head(struct mf_zone *zone, struct mf_page *page)
 	return unlink_known(zone, page, map_word_as(word, MF_KIND_FREE), mf_word_tier(word), mf_word_order(word));
 }
 
-void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned order)
+static void insert_piece(struct mf_zone *zone, struct mf_page *parent, unsigned tier, mf_pfn_t pfn, unsigned order)
 {
 	const struct mf_map *map = zone->map;
-	struct mf_page *parent = zone_parent(zone, tier, pfn), *record = map_record(map, tier, 0);
+	struct mf_page *record = map_record(map, tier, 0);
 	unsigned shift = map->geo.shift[tier];
 	uint64_t index = pfn >> shift, base = map_word_as(mf_page_word(&record[index]), MF_KIND_FREE);
 	unsigned highest = (unsigned)mf_min(mf_log2(map->geo.span), MF_ORDERS_MAX - 1);
@@ -125,6 +125,11 @@ void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned ord
 	account(zone, parent, tier, nr_children);
 }
 
+void zone_insert(struct mf_zone *zone, unsigned tier, mf_pfn_t pfn, unsigned order)
+{
+	insert_piece(zone, zone_parent(zone, tier, pfn), tier, pfn, order);
+}
+
 /* The order of the largest aligned piece at `start` that ends by `end` and may stand on this tier. */
 static unsigned piece_order(const struct mf_zone *zone, const struct mf_page *parent, unsigned tier, mf_pfn_t start,
 			    mf_pfn_t end)
@@ -138,9 +143,10 @@ static unsigned piece_order(const struct mf_zone *zone, const struct mf_page *pa
 void zone_insert_range(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_pfn_t end)
 {
 	while (start < end) {
-		unsigned order = piece_order(zone, zone_parent(zone, tier, start), tier, start, end);
+		struct mf_page *parent = zone_parent(zone, tier, start);
+		unsigned order = piece_order(zone, parent, tier, start, end);
 
-		zone_insert(zone, tier, start, order);
+		insert_piece(zone, parent, tier, start, order);
 		start += (mf_pfn_t)1 << order;
 	}
 }
@@ -199,27 +205,35 @@ void zone_remove(struct mf_zone *zone, struct mf_page *head)
 	account(zone, parent, tier, -children_in(zone, tier, mf_word_order(word)));
 }
 
-struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order)
+struct mf_page *zone_take_row(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order, unsigned *nr)
 {
 	struct zone_area *area = &zone->area[class];
-	uint64_t orders = area->mask[tier] >> order;
-	struct mf_page *page, *parent;
-	unsigned had;
-	uint64_t base;
+	unsigned shift = zone->map->geo.shift[tier], had;
+	uint64_t orders = area->mask[tier] >> order, nr_in_piece, base;
+	struct mf_page *page;
+	mf_pfn_t pfn;
 
 	if (!orders)
 		return NULL;
 	had = order + mf_ctz(orders);
 	page = mf_container_of(area->list[tier][had].next, struct mf_page, list);
-	unlink_head(zone, page);
-	base = mf_page_word(page);
-	while (had > order) {
-		had--;
-		link_head(zone, page + children_in(zone, tier, had), base, tier, had, class);
-	}
-	parent = zone_parent(zone, tier, mf_page_to_pfn(zone->map, page));
-	account(zone, parent, tier, -children_in(zone, tier, order));
+	base = map_word_as(mf_page_word(page), MF_KIND_FREE);
+	unlink_known(zone, page, base, tier, had);
+	nr_in_piece = (uint64_t)1 << (had - order);
+	*nr = (unsigned)mf_min(*nr, nr_in_piece);
+	/* The rest as the largest aligned pieces: each is as large as what lies before it is aligned. */
+	for (uint64_t at = *nr; at < nr_in_piece; at += at & -at)
+		link_head(zone, page + (at << (order - shift)), base, tier, order + mf_ctz(at), class);
+	pfn = (mf_pfn_t)(page - map_record(zone->map, tier, 0)) << shift;
+	account(zone, zone_parent(zone, tier, pfn), tier, -((int64_t)*nr << (order - shift)));
 	return page;
+}
+
+struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order)
+{
+	unsigned nr = 1;
+
+	return zone_take_row(zone, class, tier, order, &nr);
 }
 
 struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned order)

@@ -116,6 +116,9 @@ void zone_remove(struct mf_zone *zone, struct mf_page *head);
 struct mf_page *zone_take(struct mf_zone *zone, enum zone_class class, unsigned order);
 /* The same from one tier. */
 struct mf_page *zone_take_on(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order);
+/* From 1 to *nr blocks of this order in a row, of which it gives the first, and in *nr how many they are. */
+struct mf_page *zone_take_row(struct mf_zone *zone, enum zone_class class, unsigned tier, unsigned order,
+			      unsigned *nr);
 /*
  * Up to nr of the lowest free frames of a split block of tier 1; how many.  Their records are of kind free, on no
  * list.

@@ -89,6 +89,7 @@ struct mf_map {
 	struct mf_pgtable pgtable;  /* table_lock (walks: anyone)                                              */
 
 	struct mf_region *region[MF_REGIONS_MAX]; /* region_lock; entries are read by anyone who holds a block of it */
+	unsigned region_limit;     /* region_lock; all regions have lower numbers than this                     */
 	struct mf_zone *zone[MF_ZONES_MAX];       /* set once                                                    */
 	struct mf_zone *zone_of_node[1 + MF_NODES_MAX]; /* set once; [1 + node]: the first to ask; [0]: MF_ANY_NODE */
 	unsigned nr_zones;         /* atomic: map_nr_zones()                                                    */

@@ -386,13 +386,13 @@ static int config_check(const struct mf_map *map, const struct mf_region_config 
 /* A free number for the region; -MF_EEXIST when it overlaps another. */
 static int region_number(const struct mf_map *map, const struct mf_region_config *c, unsigned *id)
 {
-	unsigned nr = MF_REGIONS_MAX;
+	unsigned nr = map->region_limit;
 
-	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+	for (unsigned i = 0; i < map->region_limit; i++) {
 		const struct mf_region *r = map->region[i];
 
 		if (!r)
-			nr = nr == MF_REGIONS_MAX ? i : nr;
+			nr = nr == map->region_limit ? i : nr;
 		else if (c->start_pfn < r->config.end_pfn && r->config.start_pfn < c->end_pfn)
 			return -MF_EEXIST;
 	}
@@ -480,6 +480,7 @@ static int region_add_locked(struct mf_map *map, const struct mf_region_config *
 		return err;
 	}
 	map->region[*id] = r;
+	map->region_limit += *id == map->region_limit;
 	cover_all(map, r, &commit);
 	mark_reserve(map, r);
 	if (is_compound(r))
@@ -509,7 +510,7 @@ int mf_region_add(struct mf_map *map, const struct mf_region_config *config, uns
 
 static bool zone_needs_tails(const struct mf_map *map, unsigned zone)
 {
-	for (unsigned i = 0; i < MF_REGIONS_MAX; i++) {
+	for (unsigned i = 0; i < map->region_limit; i++) {
 		const struct mf_region *r = map->region[i];
 
 		if (r && r->zone == zone && mf_layout_diet(r->config.layout)->tails == MF_TAILS_ZONE)
@@ -540,6 +541,8 @@ static int region_remove_locked(struct mf_map *map, unsigned id)
 	cover_all(map, r, &withdraw);
 	mf_quiesce(map);
 	map->region[id] = NULL;
+	while (map->region_limit > 0 && !map->region[map->region_limit - 1])
+		map->region_limit--;
 	mf_log(MF_LOG_INFO, "memfold: region %u removed: pfn %llu to %llu", id, (unsigned long long)r->config.start_pfn,
 	       (unsigned long long)r->config.end_pfn);
 	__atomic_fetch_sub(&map->nr_described, r->config.end_pfn - r->config.start_pfn, __ATOMIC_RELAXED);
