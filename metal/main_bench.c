@@ -128,30 +128,68 @@ static void bench_split(struct mf_map *map)
 
 /* ---- 4 GiB come and go ----------------------------------------------------------------------------------------- */
 
+/*
+ * All memory of the region is in folios of one order from "up" to "down": base pages and compounds are as soon as they
+ * are described, a tiered region's blocks are free in that size; others are taken from the allocator, and put on the
+ * diet where the layout has one.
+ */
+enum how { DESCRIBED, ALLOCATED };
+
 struct bring_up {
-	const char *job;
 	enum mf_layout layout;
-	unsigned unit_order, top;  /* top: of a tiered region                                                  */
-	bool allocates;            /* devdax and flat are there as soon as they are described                    */
+	unsigned nr_altmap; /* frames of the region for its map; 0: map in RAM                                  */
+	unsigned unit_order;
+	enum how how;
 	uint64_t goal;
-	const char *up, *down;
+	const char *up, *down; /* device DAX of Linux 7.3 in that unit; -: not measured there                      */
 };
 
-static const struct bring_up bring_ups[] = {
-	{ "flat, 4 KiB", MF_LAYOUT_FLAT, 0, 0, false, 15 * 1048576, "46.40 M", "0.33 M" },
-	{ "devdax, 2 MiB", MF_LAYOUT_DEVDAX, ORDER_2M, 0, false, 0, "18.33 M", "2.3 M" },
-	{ "devdax, 1 GiB", MF_LAYOUT_DEVDAX, ORDER_1G, 0, false, 0, "4.22 M", "1.34 M" },
-	{ "hvo-5.14, 2 MiB, all folios on it", MF_LAYOUT_HVO_5_14, ORDER_2M, 0, true, 0, "", "" },
-	{ "hvo-5.14, 1 GiB", MF_LAYOUT_HVO_5_14, ORDER_1G, 0, true, 0, "", "" },
-	{ "hvo-5.18, 2 MiB", MF_LAYOUT_HVO_5_18, ORDER_2M, 0, true, 0, "", "" },
-	{ "hvo-5.18, 1 GiB", MF_LAYOUT_HVO_5_18, ORDER_1G, 0, true, 0, "", "" },
-	{ "hvo-7.1, 2 MiB", MF_LAYOUT_HVO_7_1, ORDER_2M, 0, true, 0, "", "" },
-	{ "hvo-7.1, 1 GiB", MF_LAYOUT_HVO_7_1, ORDER_1G, 0, true, 0, "", "" },
-	{ "tiered, 2 MiB", MF_LAYOUT_TIERED, ORDER_2M, 1, false, 200000, "18.33 M", "2.3 M" },
-	{ "tiered, 2 MiB, all folios allocated", MF_LAYOUT_TIERED, ORDER_2M, 0, true, 0, "18.33 M", "2.3 M" },
-	{ "tiered, 1 GiB", MF_LAYOUT_TIERED, ORDER_1G, 2, false, 20000, "4.22 M", "1.34 M" },
-	{ "tiered, 1 GiB, all folios allocated", MF_LAYOUT_TIERED, ORDER_1G, 0, true, 20000, "4.22 M", "1.34 M" },
+enum {
+	ALTMAP_FLAT = 1 << 14,                 /* a descriptor for each of 2^20 frames                           */
+	ALTMAP_1G = 1 << ORDER_1G,             /* of whole compounds                                              */
+	ALTMAP_TIERED = 1 << ORDER_2M,         /* the slots of a few divided blocks                               */
+	ALTMAP_TIERED_4K = 33 << ORDER_2M,     /* of all blocks, in all tiers                                     */
 };
+
+#define DAX_4K "46.40 M", "0.33 M"
+#define DAX_2M "18.33 M", "2.3 M"
+#define DAX_1G "4.22 M", "1.34 M"
+#define NONE   "-", "-"
+
+static const struct bring_up bring_ups[] = {
+	{ MF_LAYOUT_FLAT, 0, 0, DESCRIBED, 15 * 1048576, DAX_4K },
+	{ MF_LAYOUT_FLAT, 0, 0, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_FLAT, 0, ORDER_2M, ALLOCATED, 0, DAX_2M },
+	{ MF_LAYOUT_FLAT, 0, ORDER_1G, ALLOCATED, 0, DAX_1G },
+	{ MF_LAYOUT_DEVDAX, 0, 0, DESCRIBED, 0, DAX_4K },
+	{ MF_LAYOUT_DEVDAX, 0, ORDER_2M, DESCRIBED, 0, DAX_2M },
+	{ MF_LAYOUT_DEVDAX, 0, ORDER_1G, DESCRIBED, 0, DAX_1G },
+	{ MF_LAYOUT_DEVDAX, ALTMAP_FLAT, 0, DESCRIBED, 0, NONE },
+	{ MF_LAYOUT_DEVDAX, ALTMAP_FLAT, ORDER_2M, DESCRIBED, 0, NONE },
+	{ MF_LAYOUT_DEVDAX, ALTMAP_1G, ORDER_1G, DESCRIBED, 0, NONE },
+	{ MF_LAYOUT_HVO_5_14, 0, 0, DESCRIBED, 0, NONE },
+	{ MF_LAYOUT_HVO_5_14, 0, ORDER_2M, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_HVO_5_14, 0, ORDER_1G, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_HVO_5_18, 0, 0, DESCRIBED, 0, NONE },
+	{ MF_LAYOUT_HVO_5_18, 0, ORDER_2M, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_HVO_5_18, 0, ORDER_1G, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_HVO_7_1, 0, 0, DESCRIBED, 0, NONE },
+	{ MF_LAYOUT_HVO_7_1, 0, ORDER_2M, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_HVO_7_1, 0, ORDER_1G, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_TIERED, 0, 0, ALLOCATED, 0, DAX_4K },
+	{ MF_LAYOUT_TIERED, 0, ORDER_2M, DESCRIBED, 200000, DAX_2M },
+	{ MF_LAYOUT_TIERED, 0, ORDER_2M, ALLOCATED, 0, DAX_2M },
+	{ MF_LAYOUT_TIERED, 0, ORDER_1G, DESCRIBED, 20000, DAX_1G },
+	{ MF_LAYOUT_TIERED, 0, ORDER_1G, ALLOCATED, 20000, DAX_1G },
+	{ MF_LAYOUT_TIERED, ALTMAP_TIERED_4K, 0, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_TIERED, ALTMAP_TIERED, ORDER_2M, ALLOCATED, 0, NONE },
+	{ MF_LAYOUT_TIERED, ALTMAP_TIERED, ORDER_1G, ALLOCATED, 0, NONE },
+};
+
+static const char *unit_name(unsigned order)
+{
+	return order == 0 ? "4 KiB" : order == ORDER_2M ? "2 MiB" : "1 GiB";
+}
 
 static void freeze_all(struct mf_list *list)
 {
@@ -171,22 +209,25 @@ static void bench_bring_up(struct mf_map *map, const struct bring_up *b)
 	struct mf_region_config config = {
 		.end_pfn = nr_frames,
 		.layout = b->layout,
-		.source = MF_SOURCE_RAM,
-		.top = b->top,
+		.source = b->nr_altmap ? MF_SOURCE_ALTMAP : MF_SOURCE_RAM,
+		.nr_altmap = b->nr_altmap,
+		/* A tiered region's free blocks are as large as its top tier. */
+		.top = b->layout == MF_LAYOUT_TIERED && b->how == DESCRIBED ? b->unit_order / ORDER_2M : 0,
 		.unit_order = b->layout == MF_LAYOUT_DEVDAX ? b->unit_order : 0,
 	};
-	bool diets = b->allocates && b->layout != MF_LAYOUT_TIERED;
+	bool diets = b->how == ALLOCATED && b->layout != MF_LAYOUT_TIERED && b->layout != MF_LAYOUT_FLAT;
+	const char *how = b->how == DESCRIBED ? "" : diets ? ", all on the diet" : ", all allocated";
 	struct mf_list list, restored;
 	uint64_t t[3];
 	unsigned id;
-	char job[80];
+	char job[2][80];
 
 	mf_list_init(&list);
 	mf_list_init(&restored);
 	t[0] = now();
 	must(mf_region_add(map, &config, &id), "region");
-	if (b->allocates)
-		grow(map, &list, b->unit_order, nr_frames >> b->unit_order);
+	if (b->how == ALLOCATED)
+		grow(map, &list, b->unit_order, (nr_frames - b->nr_altmap) >> b->unit_order);
 	if (diets) {
 		freeze_all(&list);
 		must(mf_diet_remap_list(map, &list, NULL), "remap");
@@ -201,10 +242,11 @@ static void bench_bring_up(struct mf_map *map, const struct bring_up *b)
 	shrink(map, diets ? &restored : &list);
 	must(mf_region_remove(map, id), "removal");
 	t[2] = now();
-	(void)mf_format(job, sizeof(job), "%s: up", b->job);
-	print_job(job, t[1] - t[0], b->goal, b->up);
-	(void)mf_format(job, sizeof(job), "%s: down", b->job);
-	print_job(job, t[2] - t[1], 0, b->down);
+	for (unsigned i = 0; i < 2; i++)
+		(void)mf_format(job[i], sizeof(job[i]), "%s%s, %s%s: %s", mf_layout_name(b->layout),
+				b->nr_altmap ? "-altmap" : "", unit_name(b->unit_order), how, i ? "down" : "up");
+	print_job(job[0], t[1] - t[0], b->goal, b->up);
+	print_job(job[1], t[2] - t[1], 0, b->down);
 }
 
 /* The end of memory that starts at this address, 0 when none does. */
@@ -216,31 +258,42 @@ static uint64_t end_of_memory_at(uint64_t start)
 	return 0;
 }
 
+/* In a map of their own: a zone that has had a region is asked first for good, also when it has nothing any more. */
+static void bench_bring_ups_of(struct mf_machine *m, bool on_altmap)
+{
+	struct mf_map_config config = { .machine = m, .span = (4 * MF_GIB) >> X86_PAGE_SHIFT };
+	struct mf_map *map;
+
+	must(mf_map_create(&config, &map), "map");
+	print_head(on_altmap ? "The same, map in the first of these frames" :
+		   "4 GiB come and go, map in RAM, instructions");
+	for (unsigned i = 0; i < sizeof(bring_ups) / sizeof(bring_ups[0]); i++)
+		if ((bring_ups[i].nr_altmap != 0) == on_altmap)
+			bench_bring_up(map, &bring_ups[i]);
+	must(mf_map_destroy(map), "end of the map");
+}
+
 /* Physical memory from 4 GiB on, without holes: 4 GiB to describe, the rest is RAM. */
 static void bench_bring_ups(void)
 {
 	struct x86_machine_config config = {
 		.first_paddr = 4 * MF_GIB, .ram_start = 8 * MF_GIB, .ram_end = end_of_memory_at(4 * MF_GIB)
 	};
-	struct mf_map_config map_config = { .span = (4 * MF_GIB) >> X86_PAGE_SHIFT };
-	struct mf_map *map;
+	struct mf_machine *m;
 
 	if (config.ram_end < config.ram_start + MF_GIB) {
 		console_write("\nBring-up of 4 GiB: not measured, this boot has less than 5 GiB above 4 GiB\n");
 		return;
 	}
-	must(x86_machine_create(&config, &map_config.machine), "machine");
-	must(mf_map_create(&map_config, &map), "map");
-	print_head("4 GiB come and go, map in RAM, instructions");
-	for (unsigned i = 0; i < sizeof(bring_ups) / sizeof(bring_ups[0]); i++)
-		bench_bring_up(map, &bring_ups[i]);
-	must(mf_map_destroy(map), "end of the map");
-	x86_machine_destroy(map_config.machine);
+	must(x86_machine_create(&config, &m), "machine");
+	bench_bring_ups_of(m, false);
+	bench_bring_ups_of(m, true);
+	x86_machine_destroy(m);
 }
 
 /* ---- Metadata -------------------------------------------------------------------------------------------------- */
 
-static void bench_metadata(const struct own *own, unsigned order, const char *unit, const char *peer)
+static void bench_metadata(const struct own *own, unsigned order, const char *peer)
 {
 	struct mf_map_stats stats;
 	struct mf_folio *folio;
@@ -251,11 +304,11 @@ static void bench_metadata(const struct own *own, unsigned order, const char *un
 	mf_list_init(&list);
 	for (; mf_folio_alloc(own->map, MF_ANY_NODE, order, MF_ALLOC_WAIT, &folio) == 0; nr++)
 		mf_list_push_back(&list, &folio->page.list);
-	MF_PANIC_IF(nr == 0, "bench: there is no folio of %s here.", unit);
+	MF_PANIC_IF(nr == 0, "bench: there is no folio of %s here.", unit_name(order));
 	c = count_windows(own);
 	mf_map_stats(own->map, &stats);
-	console_print("%6s %9llu %8llu %8llu %8llu.%02llu %13llu  %s\n", unit, (unsigned long long)nr,
-		      (unsigned long long)c.slots, (unsigned long long)c.tables,
+	console_print("%6s %9llu %8llu %8llu %8llu.%02llu %13llu  %s\n", unit_name(order),
+		      (unsigned long long)nr, (unsigned long long)c.slots, (unsigned long long)c.tables,
 		      (unsigned long long)(counted_bytes(c) / nr),
 		      (unsigned long long)(counted_bytes(c) * 100 / nr % 100), (unsigned long long)stats.nr_pool_idle,
 		      peer);
@@ -279,11 +332,14 @@ int x86_main(void)
 		bench_lists(own.map);
 		bench_split(own.map);
 	}
-	console_print("\nMetadata of all of %llu MiB in folios of one size, frames counted in the page tables\n"
-		      "%6s %9s %8s %8s %11s %13s  %s\n", (unsigned long long)(own.described_bytes / MF_MIB), "unit",
-		      "folios", "slots", "tables", "bytes/unit", "idle frames", "Linux 7.3, bytes/unit");
-	bench_metadata(&own, ORDER_2M, "2 MiB", "32768, hvo 4160");
-	bench_metadata(&own, ORDER_1G, "1 GiB", "16777216, hvo 36864");
+	console_print("\nMetadata of all of %llu MiB in folios of one size, frames counted in the page tables; %llu KiB\n"
+		      "of memory are withheld, which it would take as much to describe\n"
+		      "%6s %9s %8s %8s %11s %13s  %s\n",
+		      (unsigned long long)(own.described_bytes / MF_MIB),
+		      (unsigned long long)(own.withheld_bytes / MF_KIB), "unit", "folios", "slots", "tables",
+		      "bytes/unit", "idle frames", "Linux 7.3, bytes/unit");
+	bench_metadata(&own, ORDER_2M, "32768, hvo 4160");
+	bench_metadata(&own, ORDER_1G, "16777216, hvo 36864");
 	own_nothing(&own);
 	return 0;
 }

@@ -40,9 +40,11 @@ static void print_flat(const struct own *own)
 	int err = mf_plan(MF_SCHEME_FLAT, &in, &plan);
 
 	MF_PANIC_IF(err != 0, "memfold: no plan: %s.", mf_strerror(err));
-	console_print("\nA flat map of the %llu MiB that are memfold's: %llu KiB of descriptors and tables (computed)\n\n",
+	console_print("\nA flat map of the %llu MiB that are memfold's: %llu KiB of descriptors and tables (computed)\n"
+		      "Withheld: %llu KiB, which it would take as much to describe\n\n",
 		      (unsigned long long)(own->described_bytes / MF_MIB),
-		      (unsigned long long)(plan.total_bytes / MF_KIB));
+		      (unsigned long long)(plan.total_bytes / MF_KIB),
+		      (unsigned long long)(own->withheld_bytes / MF_KIB));
 	console_print("What it costs, counted in the page tables\n  slots  tables      KiB  bytes/2MiB  idle frames\n");
 }
 

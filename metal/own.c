@@ -5,13 +5,18 @@
 #include "machines/x86_64/x86_64.h"
 #include "metal/explain.h"
 
+/* The size of a block that is one record: where something begins or ends inside, it is described frame by frame. */
+static const uint64_t OWN_BLOCK = 2 * MF_MIB;
+/* What that costs: eight slots, and the tables that lead to them. */
+static const uint64_t OWN_FINE_BYTES = 10 * X86_PAGE;
+
 /* The smallest range that is large enough: larger ones keep whole blocks up to their ends. */
 static const struct boot_range *range_to_take_from(uint64_t size_bytes)
 {
 	const struct boot_range *best = NULL;
 
 	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++)
-		if (r->kind == BOOT_RAM && r->end - r->start > size_bytes + 2 * MF_MIB &&
+		if (r->kind == BOOT_RAM && r->end - r->start > size_bytes + OWN_BLOCK &&
 		    (!best || r->end - r->start < best->end - best->start))
 			best = r;
 	MF_PANIC_IF(!best, "memfold: no range of memory has %llu KiB to spare for tables and edges.",
@@ -38,31 +43,112 @@ static uint64_t end_of_memory(void)
 	return end;
 }
 
-static void add_region(struct own *own, uint64_t start, uint64_t end, bool owned, unsigned node)
+/* Physical addresses of one node that are one region, or to become one. */
+struct stretch {
+	uint64_t start, end;
+	unsigned node;
+};
+
+static void add_region(struct own *own, const struct stretch *s, bool owned)
 {
 	struct mf_region_config config = {
-		.start_pfn = start >> X86_PAGE_SHIFT,
-		.end_pfn = end >> X86_PAGE_SHIFT,
-		.node = node,
+		.start_pfn = s->start >> X86_PAGE_SHIFT,
+		.end_pfn = s->end >> X86_PAGE_SHIFT,
+		.node = s->node,
 		.source = owned ? MF_SOURCE_SELF : MF_SOURCE_RAM,
 		.flags = owned ? 0 : MF_REGION_RESERVED,
 	};
 	unsigned id;
-	int err = mf_region_add(own->map, &config, &id);
+	int err;
 
+	if (s->start == s->end)
+		return;
+	err = mf_region_add(own->map, &config, &id);
 	MF_PANIC_IF(err != 0, "memfold: memory from 0x%llx to 0x%llx cannot be described: %s.",
-		    (unsigned long long)start, (unsigned long long)end, mf_strerror(err));
+		    (unsigned long long)s->start, (unsigned long long)s->end, mf_strerror(err));
 	if (owned)
-		own->described_bytes += end - start;
+		own->described_bytes += s->end - s->start;
+}
+
+/* Is there more memory to be had in the block around this address than it takes to describe it frame by frame? */
+static bool is_worth_it(const struct x86_machine_config *machine, uint64_t paddr)
+{
+	uint64_t start = mf_round_down(paddr, OWN_BLOCK), nr_bytes = 0;
+
+	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++) {
+		uint64_t from = mf_max(r->start, start), to = mf_min(r->end, start + OWN_BLOCK);
+
+		if (r->end == machine->ram_end)
+			to = mf_min(to, machine->ram_start);
+		if (r->kind == BOOT_RAM && from < to)
+			nr_bytes += to - from;
+	}
+	return nr_bytes > OWN_FINE_BYTES;
+}
+
+static uint64_t bound_down(const struct x86_machine_config *machine, uint64_t paddr)
+{
+	return is_worth_it(machine, paddr) ? paddr : mf_round_down(paddr, OWN_BLOCK);
+}
+
+static uint64_t bound_up(const struct x86_machine_config *machine, uint64_t paddr)
+{
+	return is_worth_it(machine, paddr) ? paddr : mf_round_up(paddr, OWN_BLOCK);
+}
+
+/* What is memfold's of this range: maybe nothing. */
+static struct stretch owned_part(const struct boot_range *r, const struct x86_machine_config *machine)
+{
+	uint64_t start = bound_up(machine, r->start), end = bound_down(machine, r->end);
+
+	if (r->end == machine->ram_end)
+		end = machine->ram_start;
+	if (r->kind != BOOT_RAM || start > end)
+		start = end = bound_down(machine, r->start);
+	return (struct stretch){ start, end, r->node };
+}
+
+/* One more piece is reserved, unless a piece before has it already; pieces side by side are one region. */
+static void reserve(struct own *own, struct stretch *reserved, uint64_t start, uint64_t end, unsigned node)
+{
+	start = mf_max(start, reserved->end);
+	if (start >= end)
+		return;
+	if (start > reserved->end || node != reserved->node) {
+		add_region(own, reserved, false);
+		*reserved = (struct stretch){ start, start, node };
+	}
+	reserved->end = end;
+}
+
+static void describe_all(struct own *own, const struct x86_machine_config *machine)
+{
+	struct stretch reserved = { 0 };
+	uint64_t ram_bytes = 0;
+
+	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++) {
+		struct stretch owned = owned_part(r, machine);
+
+		if (!is_memory(r))
+			continue;
+		reserve(own, &reserved, bound_down(machine, r->start), owned.start, r->node);
+		add_region(own, &owned, true);
+		reserve(own, &reserved, owned.end, bound_up(machine, r->end), r->node);
+		ram_bytes += r->kind == BOOT_RAM ? r->end - r->start : 0;
+	}
+	add_region(own, &reserved, false);
+	own->ram_start = machine->ram_start;
+	own->ram_bytes = machine->ram_end - machine->ram_start;
+	own->withheld_bytes = ram_bytes - own->described_bytes - own->ram_bytes;
 }
 
 void own_all_memory(struct own *own, uint64_t ram_bytes)
 {
 	const struct boot_range *spared = range_to_take_from(ram_bytes);
-	/* From the start of a block of 2 MiB on, so that no further one is split. */
-	uint64_t ram_start = mf_round_down(spared->end - ram_bytes, 2 * MF_MIB);
-	struct x86_machine_config machine = { .ram_start = ram_start, .ram_end = spared->end };
-	struct mf_map_config map = { .span = end_of_memory() >> X86_PAGE_SHIFT };
+	struct x86_machine_config machine = {
+		.ram_start = mf_round_down(spared->end - ram_bytes, OWN_BLOCK), .ram_end = spared->end
+	};
+	struct mf_map_config map = { .span = mf_round_up(end_of_memory(), OWN_BLOCK) >> X86_PAGE_SHIFT };
 	int err = x86_machine_create(&machine, &own->machine);
 
 	MF_PANIC_IF(err != 0, "memfold: no machine: %s.", mf_strerror(err));
@@ -70,13 +156,7 @@ void own_all_memory(struct own *own, uint64_t ram_bytes)
 	err = mf_map_create(&map, &own->map);
 	MF_PANIC_IF(err != 0, "memfold: no map: %s.", mf_strerror(err));
 	own->described_bytes = 0;
-	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++) {
-		if (!is_memory(r))
-			continue;
-		add_region(own, r->start, r == spared ? ram_start : r->end, r->kind == BOOT_RAM, r->node);
-		if (r == spared)
-			add_region(own, ram_start, r->end, false, r->node);
-	}
+	describe_all(own, &machine);
 	explain_map(own->map);
 }
 

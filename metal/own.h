@@ -7,6 +7,10 @@
  *
  * Frames are numbered from physical address 0.  RAM becomes tiered regions that host their own map (source self); the
  * image, boot data and memory that firmware keeps are reserved regions; holes and devices are described by nothing.
+ *
+ * A block of 2 MiB that is RAM in part only is described frame by frame, which takes eight frames of source RAM and some
+ * tables.  Where it has no more RAM than that it is reserved as a whole, with what else lies in it: RAM that nobody has
+ * for that reason is `withheld`.
  */
 #ifndef METAL_OWN_H
 #define METAL_OWN_H
@@ -17,6 +21,8 @@ struct own {
 	struct mf_machine *machine;
 	struct mf_map *map;
 	uint64_t described_bytes; /* of tiered regions                                                         */
+	uint64_t ram_start, ram_bytes; /* source RAM, physical                                                 */
+	uint64_t withheld_bytes;  /* RAM that would take as much again to be described                          */
 };
 
 /*
