@@ -196,9 +196,11 @@ METAL_FLAVOURS := x86_64 x86_64-debug x86_64-clang
 METAL_C_SRC := $(sort $(wildcard machines/x86_64/*.c))
 METAL_S_SRC := $(sort $(wildcard machines/x86_64/*.S))
 METAL_MAIN_SRC := $(sort $(wildcard metal/main_*.c tests/metal/main_*.c))
-METAL_TESTS := $(sort $(wildcard tests/metal/test_*.c tests/contract/test_*.c tests/failure/test_*.c)) \
-	tests/model/test_model.c
-METAL_PART_SRC := $(sort $(foreach test,$(METAL_TESTS),$(call parts_of,$(test))))
+METAL_TESTS := $(sort $(wildcard tests/metal/test_*.c tests/contract/test_*.c tests/failure/test_*.c \
+	tests/race/test_*.c)) tests/model/test_model.c
+# What is of a process only has its counterpart in tests/metal, or none.
+metal_parts_of = $(filter-out %_hosted.c,$(call parts_of,$(1)))
+METAL_PART_SRC := $(sort $(foreach test,$(METAL_TESTS),$(call metal_parts_of,$(test))))
 METAL_LIB_SRC := $(filter-out %_hosted.c $(METAL_MAIN_SRC) $(METAL_TESTS) $(METAL_PART_SRC), \
 	$(TEST_LIB_SRC) $(sort $(wildcard metal/*.c tests/metal/*.c)))
 
@@ -245,7 +247,7 @@ $(foreach name,$(METAL_FLAVOURS),$(eval $(call metal_flavour,$(name))))
 $(foreach name,$(METAL_FLAVOURS),$(foreach main,$(METAL_MAIN_SRC),\
 	$(eval $(patsubst main_%.c,$(BUILD)/$(name)/%.elf,$(notdir $(main))): $(call objects,$(name),$(main)))))
 $(foreach name,$(METAL_FLAVOURS),$(foreach test,$(METAL_TESTS),\
-	$(eval $(patsubst %.c,$(BUILD)/$(name)/%.elf,$(test)): $(call objects,$(name),$(call parts_of,$(test))))))
+	$(eval $(patsubst %.c,$(BUILD)/$(name)/%.elf,$(test)): $(call objects,$(name),$(call metal_parts_of,$(test))))))
 
 # ---- Running and testing -------------------------------------------------------------------------------------------
 
@@ -278,16 +280,19 @@ told_again = : >$(BUILD)/failures; MF_FAILURES='$(abspath $(BUILD))/failures' $(
 test-built: all $(TEST_NEEDS)
 	@$(call told_again,$(PROVE) -j2 $(TEST_PROGRAMS) $(TEST_SCRIPTS))
 
-# The races, the models and the command again, for as long as each program likes when it finds MF_SOAK set.
+# The races, the models and the command again, for as long as each program likes when it finds MF_SOAK set; and the race
+# and the exhaustion of memory on bare metal.
 soak_part = $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),$(1))
 SOAK_PROGRAMS := $(call soak_part,$(TEST_PROGRAMS))
+SOAK_METAL := $(patsubst %,$(BUILD)/x86_64-debug/tests/%.elf,race/test_race metal/test_exhaust)
 
 soak:
 	@tools/setup test
 	@$(MAKE) --no-print-directory soak-built
 
-soak-built: all $(SOAK_PROGRAMS) $(call soak_part,$(TEST_CHILDREN))
-	@$(call told_again,MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS) tests/cli/t_run.sh)
+soak-built: all $(SOAK_PROGRAMS) $(SOAK_METAL) $(call soak_part,$(TEST_CHILDREN))
+	@$(call told_again,MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS) \
+		tests/metal/t_race.sh tests/metal/t_exhaust.sh tests/cli/t_run.sh)
 
 bench: all
 	MF_BUILD='$(abspath $(BUILD))' bench/run
@@ -371,7 +376,7 @@ help:
 	@echo 'all            libraries, command, examples (the default); BUILD=build CC=gcc WERROR= V= (1: show commands)'
 	@echo 'run            build what is needed and run `memfold run`'
 	@echo 'test           everything under test, in all flavours ($(FLAVOURS))'
-	@echo 'soak           races, models and `memfold run`, long'
+	@echo 'soak           races (also on bare metal), models and `memfold run`, long'
 	@echo 'fuzz           every fuzz target for FUZZ_SECONDS=60'
 	@echo 'bench          bench/run'
 	@echo 'qemu           the bare-metal port in an emulator: all memory of a machine, told for people'

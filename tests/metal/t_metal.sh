@@ -34,8 +34,5 @@ for program in test_failure test_failure_diet test_failure_diet_list; do
 	each q35 failure/$program -m "$memory"
 done
 each 'q35, 2 processors' model/test_model -m "$memory" -c 2
-for source in "$here"/../race/test_*.c; do
-	skip "$(basename "$source" .c)" 'it wants threads, which are not here yet'
-done
 skip 'test_plan_diet and test_plan_engine' 'they compare the figures of several sims'
 echo "1..$nr"

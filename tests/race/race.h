@@ -17,7 +17,7 @@
  *        |   devdax, comes and goes
  *        any of the three, comes and goes, node 5, for two folios of two tables of map slots each
  *
- *   test_race.c     the race as a whole: its beginning, its end, its tallies
+ *   test_race.c     the race as a whole: its beginning, its end, its tallies; race_where.h: where it runs
  *   race_change.c   threads that change things
  *   race_diet.c     threads that put folios on a diet and take them off it
  *   race_look.c     threads that look
@@ -69,6 +69,9 @@ struct race {
 	_Atomic uintptr_t armed[NR_ARMED]; /* the record whose count a section has seen, 0: none           */
 	atomic_uint_least64_t tally[NR_TALLIES];
 	atomic_uint nr_working;            /* threads that change things                                   */
+	struct {
+		uint64_t nr_operations, nr_folds;
+	} total;                           /* of all races of the program; main thread                     */
 };
 extern struct race race;
 

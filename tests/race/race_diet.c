@@ -10,7 +10,6 @@
 #include <sched.h>
 
 #include <memfold/diet.h>
-#include <memfold/sim.h>
 
 #include "tests/race/race.h"
 #include "tests/tap.h"
@@ -296,11 +295,11 @@ void race_switch(struct worker *w)
 	for (uint64_t i = 0; i < race.nr_ops / 10; i++) {
 		mf_diet_switch(race.map, !one_in(w, 8));
 		if (race.slow.kind == SLOW_TABLES && one_in(w, 16))
-			mf_sim_fail_any(race.slow.inner, 1 + pick(w, 30));
+			slow_machine_fail_any(&race.slow, 1 + pick(w, 30));
 		for (int j = 0; j < 10; j++)
 			sched_yield();
 	}
 	mf_diet_switch(race.map, true);
 	if (race.slow.kind == SLOW_TABLES)
-		mf_sim_fail_any(race.slow.inner, 0);
+		slow_machine_fail_any(&race.slow, 0);
 }

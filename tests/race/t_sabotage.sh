@@ -18,12 +18,20 @@ objects_of() {
 	done
 }
 
+# The headers that sources are built with; change_header HEADER SED-SCRIPT takes others, until the next of these calls.
+include=include
+change_header() {
+	include=$folder/include
+	rm -rf "$include" && cp -R include "$include" && sed "$2" "include/memfold/$1" >"$include/memfold/$1"
+	! cmp -s "include/memfold/$1" "$include/memfold/$1" || echo "nothing changed in $1" >"$include/memfold/$1"
+}
+
 # build PROGRAM SOURCE SED-SCRIPT: 99 when the script changed nothing or the result does not link.
 build() {
 	sed "$3" "$2" >"$folder/changed.c"
 	cmp -s "$2" "$folder/changed.c" && return 99
 	rm -f "$folder/changed.o" "$folder/output"
-	$CC -std=c11 -O1 -g -DMF_DEBUG -ffreestanding -fPIC -Iinclude -I. -c -o "$folder/changed.o" \
+	$CC -std=c11 -O1 -g -DMF_DEBUG -ffreestanding -fPIC -I"$include" -I. -I"$(dirname "$2")" -c -o "$folder/changed.o" \
 		"$folder/changed.c" || return 99
 	$CC -pthread -o "$folder/program" $(objects_of "$1") "$folder/changed.o" "$debug"/tests/lib/*.o \
 		"$debug/libmemfold.a" || return 99
@@ -60,6 +68,14 @@ take_slowly="$yield
 s/if (!folio || !counts_try_add/if ((sched_yield(), !folio) || !counts_try_add/"
 next_slowly="$yield
 /^struct mf_folio .mf_folio_next/,/^}/s/word = mf_page_word/sched_yield(); word = mf_page_word/"
+link_slowly="$yield
+/^void pgtable_grow/,/^}/s/entry_change(/sched_yield(); entry_change(/"
+link_first="$yield
+/^void pgtable_grow/,/^}/{
+	/table_fill/d
+	s/entry_change(.*/& sched_yield(); table_fill(p, path[at - 1], pt->level[at - 1].background);/
+}"
+tail_of='/^static inline struct mf_folio .mf_page_folio(/,/^}/s/(a & word) : mf_page/(sched_yield(), a \& WORD) : mf_page/'
 offline_slowly="$yield
 s/err = offline_once(map, r);/{ for (int i = 0; i < 20; i++) sched_yield(); err = offline_once(map, r); }/"
 
@@ -69,6 +85,15 @@ passes a_slow_take_passes test_race core/folio/count.c "$take_slowly" cpus
 # R-CPD-26
 is_caught no_second_resolve_is_caught test_race core/folio/count.c "$take_slowly
 s/still = .*/still = true;/" cpus
+# R-CPD-24
+change_header memmap.h "$(echo "$tail_of" | sed s/WORD/word/)"
+passes a_slow_lookup_of_a_tail_passes test_race core/folio/count.c "$yield" cpus
+change_header memmap.h "$(echo "$tail_of" | sed 's/WORD/mf_page_word(page)/')"
+is_caught a_second_load_of_a_tail_is_caught test_race core/folio/count.c "$yield" cpus
+include=include
+# R-MEM-23
+passes a_slow_link_of_a_table_passes test_race core/pgtable/change.c "$link_slowly" race_on_page
+is_caught a_table_linked_before_it_is_filled_is_caught test_race core/pgtable/change.c "$link_first" race_on_page
 passes a_slow_iterator_passes test_overtake core/folio/folio.c "$next_slowly" iterator
 is_caught no_second_look_of_the_iterator_is_caught test_overtake core/folio/folio.c "$next_slowly
 /a merge overtook us/s/continue;/;/" iterator

@@ -25,7 +25,7 @@ static int (*ram_get)(struct mf_machine *m, unsigned node, unsigned order, mf_pf
 static atomic_bool is_lacking;
 static atomic_uint nr_asking, nr_attempting, nr_relaxes, nr_refused, nr_attempts, most_attempts;
 static pthread_barrier_t barrier;
-static _Thread_local unsigned attempts; /* of this call */
+static unsigned attempts[1 + NR_THREADS]; /* of each thread's call */
 
 static void count_relax(void *ctx)
 {
@@ -36,11 +36,11 @@ static void count_relax(void *ctx)
 /* The first frame that an attempt asks for is the last: there is none. */
 static int get_nothing(struct mf_machine *m, unsigned node, unsigned frames_order, mf_pfn_t *pfn)
 {
-	unsigned relaxes = atomic_load(&nr_relaxes);
+	unsigned relaxes = atomic_load(&nr_relaxes), *mine = &attempts[slow_thread_number()];
 
 	if (!atomic_load(&is_lacking))
 		return ram_get(m, node, frames_order, pfn);
-	if (++attempts == ENOUGH)
+	if (++*mine == ENOUGH)
 		atomic_store(&is_lacking, false);
 	atomic_fetch_add(&nr_attempts, 1);
 	atomic_fetch_add(&nr_attempting, 1);
@@ -52,22 +52,25 @@ static int get_nothing(struct mf_machine *m, unsigned node, unsigned frames_orde
 
 static void *ask(void *unused)
 {
+	unsigned *mine;
+
 	(void)unused;
 	TAP_OK(slow_thread_register(&slow));
+	mine = &attempts[slow_thread_number()];
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		struct mf_folio *folio;
 
 		if (pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD)
 			atomic_store(&nr_asking, NR_THREADS);
 		pthread_barrier_wait(&barrier);
-		attempts = 0;
+		*mine = 0;
 		if (mf_folio_alloc(map, 0, order, MF_ALLOC_WAIT, &folio) == -MF_ENOMEM)
 			atomic_fetch_add(&nr_refused, 1);
 		else
 			mf_folio_put(map, folio);
 		atomic_fetch_sub(&nr_asking, 1);
-		for (unsigned most = atomic_load(&most_attempts); most < attempts;)
-			atomic_compare_exchange_weak(&most_attempts, &most, attempts);
+		for (unsigned most = atomic_load(&most_attempts); most < *mine;)
+			atomic_compare_exchange_weak(&most_attempts, &most, *mine);
 	}
 	return NULL;
 }

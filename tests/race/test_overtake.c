@@ -12,7 +12,7 @@
 #include "tests/lib/slow_machine.h"
 #include "tests/tap.h"
 
-enum { FRAMES = 8 * 512, SPAN = 64 * 512, ROUNDS = 200 };
+enum { FRAMES = 8 * 512, SPAN = 64 * 512, ROUNDS = 200, HELD_LONG = 2000 };
 
 static struct slow_machine slow;
 static struct mf_map *map;
@@ -24,7 +24,7 @@ static bool map_create(void)
 	struct mf_map_config config = { .machine = &slow.machine, .span = SPAN };
 
 	atomic_store(&done, false);
-	return slow_machine_create(&slow, SLOW_THREADS, 0) == 0 && mf_map_create(&config, &map) == 0;
+	return slow_machine_create(&slow, SLOW_THREADS, SPAN) == 0 && mf_map_create(&config, &map) == 0;
 }
 
 static void map_destroy(void)
@@ -82,6 +82,7 @@ TAP_TEST(iterator_finds_what_stays)
 	while (!atomic_load(&done)) {
 		missed += !iterator_finds(stays);
 		passes++;
+		sched_yield();
 	}
 	pthread_join(thread, NULL);
 	TAP_EQ(missed, 0);
@@ -107,8 +108,8 @@ static void *take_and_give(void *ctx)
 			sched_yield();
 			continue;
 		}
-		atomic_fetch_add(taken, 1);
-		for (int i = 0; i < 4; i++)
+		/* Now and then for longer than a removal tries. */
+		for (int i = atomic_fetch_add(taken, 1) % 16 == 15 ? HELD_LONG : 4; i > 0; i--)
 			sched_yield();
 		mf_folio_put(map, folio);
 		for (int i = 0; i < 4; i++)
@@ -182,7 +183,9 @@ static void *remap_and_give(void *ctx)
 /* Memory is not lacking here: what was freed and not yet restored is no reason to say so. */
 TAP_TEST(region_remove_blames_memory_only_where_it_lacks)
 {
-	const struct mf_region_config dieted = { .end_pfn = FRAMES, .layout = MF_LAYOUT_HVO_7_1 };
+	const struct mf_region_config dieted = {
+		.end_pfn = FRAMES, .layout = MF_LAYOUT_HVO_7_1, .source = MF_SOURCE_RAM
+	};
 	unsigned id, busy = 0, blamed = 0;
 	atomic_uint taken = 0;
 	pthread_t thread;
@@ -214,7 +217,8 @@ TAP_TEST(region_remove_blames_memory_only_where_it_lacks)
 static void *add_and_remove(void *unused)
 {
 	const struct mf_region_config devices = {
-		.end_pfn = SPAN, .layout = MF_LAYOUT_DEVDAX, .unit_order = 3, .source = MF_SOURCE_HOST
+		.end_pfn = SPAN, .layout = MF_LAYOUT_DEVDAX, .unit_order = 3,
+		.source = slow.kind == SLOW_TABLES ? MF_SOURCE_RAM : MF_SOURCE_HOST,
 	};
 	unsigned id;
 
@@ -247,8 +251,10 @@ TAP_TEST(compound_that_is_taken_is_found_from_above)
 	for (uint64_t i = 0; taken < 2000 && i < (uint64_t)1 << 32; i++) {
 		struct mf_folio *folio = mf_folio_try_get(map, page);
 
-		if (!folio)
+		if (!folio) {
+			sched_yield();
 			continue;
+		}
 		taken++;
 		lost += mf_pfn_folio(map, 0) != folio || !mf_pfn_is_valid(map, 0);
 		mf_folio_put(map, folio);

@@ -1,37 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_race.c - everything at once: allocators, a splitter, folders, regions that come and go, folios that go on a diet and
- * off it, speculative takers from above and below, pinners, an iterator, on a machine that yields in between.  The threads
- * are in race_change.c, race_diet.c and race_look.c, what they share is in race.h.
+ * test_race.c - everything at once: allocators, a splitter, folders, regions that come and go, folios that go on a diet
+ * and off it, speculative takers from above and below, pinners, an iterator, on a machine that yields in between.  The
+ * threads are in race_change.c, race_diet.c and race_look.c, what they share is in race.h; the tests, which differ in
+ * the kind of machine and in who takes part, in race_hosted.c for a process and in tests/metal/race_metal.c for bare
+ * metal.
  *
  * Laws held in every thread: two never own one frame (owner[]); what I hold keeps its word and answers alike from above
  * and below; nothing is unbacked below a reader section that saw a count (armed[]); who iterates finds the folios that
  * stay (sentinels).  In the end everything is freed and folded, and the map is what it was at first, page for page, and
  * on page tables frame for frame.
  *
- * The number of operations is fixed, not the time: MF_OPS=n sets it, MF_SOAK makes it 20 times as many.  MF_SEED=n
- * repeats the choices, not the interleaving.  That the laws are watched: t_sabotage.sh.
+ * The number of operations is fixed, not the time: MF_OPS=n sets it.  MF_SEED=n repeats the choices, not the
+ * interleaving.  That the laws are watched: t_sabotage.sh.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/race/race.h"
+#include "tests/race/race_where.h"
 #include "tests/tap.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define WITH_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WITH_TSAN 1
-#endif
-#endif
-#ifndef WITH_TSAN
-#define WITH_TSAN 0
-#endif
-
-/* On page tables the first touch of a slot after a flush is a signal: that takes longer. */
-enum { OPS = WITH_TSAN ? 20000 : 40000, OPS_TABLES = 10000, OPS_UNIT = 10000 };
+enum { OPS_UNIT = 10000 };
 
 struct race race;
 
@@ -60,6 +50,11 @@ static const struct {
 	[DEVICES] = { "regions of compounds", 0, 10 },
 	[GETS_ALIASED] = { "takes at an alias of a head", 0, 20 },
 	[REFUSED] = { "failures for lack of memory", 0, 0 },
+};
+
+/* Calls that did something, each in one of these. */
+static const enum tally operations[] = {
+	ALLOCS, RELEASES, SPLITS, MERGES, GETS_BELOW, GETS_ABOVE, PINS, PASSES, REGIONS, REMAPS, RESTORES, DEVICES,
 };
 
 /* ---- Threads ------------------------------------------------------------------------------------------------ */
@@ -118,35 +113,12 @@ static void run_all(void)
 
 /* ---- Beginning and end ------------------------------------------------------------------------------------- */
 
-static uint64_t frames_of_map(void)
+uint64_t race_frames_of_map(void)
 {
 	struct mf_map_stats stats;
 
 	mf_map_stats(race.map, &stats);
 	return stats.nr_slots + stats.nr_tables + stats.nr_ram;
-}
-
-/* Pages of the windows that are really there: what a compare-and-swap on an unbacked slot would add to. */
-static uint64_t resident_kib(void)
-{
-	const struct mf_geometry *g = mf_map_geometry(race.map);
-	uintptr_t base = g->window[0], last = (uintptr_t)mf_geometry_descriptor(g, g->top, SPAN - 1);
-	unsigned long start = 0, end = 0, kib;
-	uint64_t sum = 0;
-	char line[256];
-	FILE *file = fopen("/proc/self/smaps", "re");
-
-	while (file && fgets(line, sizeof(line), file)) {
-		unsigned long a, b;
-
-		if (sscanf(line, "%lx-%lx ", &a, &b) == 2)
-			start = a, end = b;
-		else if (start <= last && base < end && sscanf(line, "Anonymous: %lu kB", &kib) == 1)
-			sum += kib;
-	}
-	if (file)
-		fclose(file);
-	return sum;
 }
 
 /*
@@ -186,25 +158,42 @@ static void check_laws(void)
 	TAP_OK(v.law == NULL);
 }
 
+/* In lines that a comment has room for. */
+static void tell_tallies(void)
+{
+	char line[400];
+	size_t used = 0;
+
+	for (unsigned i = 0; i < NR_TALLIES; i++) {
+		uint64_t n = atomic_load(&race.tally[i]);
+
+		if (n > 0)
+			used += (size_t)snprintf(line + used, sizeof(line) - used, "%s %llu, ", tally_of[i].name,
+						 (unsigned long long)n);
+		if (used > 0 && (used > 300 || i == NR_TALLIES - 1)) {
+			TAP_NOTE("%s", line);
+			used = 0;
+		}
+	}
+}
+
 static void check_tallies(uint64_t units)
 {
 	struct mf_map_stats stats;
-	char line[800];
-	size_t used = 0;
 
 	mf_map_stats(race.map, &stats);
 	for (unsigned i = 0; i < NR_TALLIES; i++) {
 		uint64_t n = atomic_load(&race.tally[i]);
 		uint64_t least = units * (race.with_diets ? tally_of[i].least_with_diets : tally_of[i].least);
 
-		used += n == 0 ? 0 : (size_t)snprintf(line + used, sizeof(line) - used, "%s %llu, ", tally_of[i].name,
-						      (unsigned long long)n);
 		if (n < least)
 			TAP_NOTE("only %llu %s", (unsigned long long)n, tally_of[i].name);
 		TAP_OK(n >= least);
 	}
-	for (const char *part = line; *part; part += strlen(part) < 400 ? strlen(part) : 400)
-		TAP_NOTE("%.400s", part);
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+		race.total.nr_operations += atomic_load(&race.tally[operations[i]]);
+	race.total.nr_folds += stats.folds[1] + stats.folds[2];
+	tell_tallies();
 	TAP_NOTE("unfolds %llu + %llu, folds %llu + %llu of tiers 1 + 2, quiesces %llu, tables moved %llu",
 		 (unsigned long long)stats.unfolds[1], (unsigned long long)stats.unfolds[2],
 		 (unsigned long long)stats.folds[1], (unsigned long long)stats.folds[2],
@@ -213,8 +202,7 @@ static void check_tallies(uint64_t units)
 	TAP_OK(stats.folds[2] >= 5 * units);
 }
 
-/* From the first state to the first state. */
-static void there_and_back(void)
+void race_there_and_back(void)
 {
 	struct mf_folio *stays[NR_SENTINELS];
 	uint64_t digest = mf_map_digest(race.map);
@@ -233,7 +221,7 @@ static void there_and_back(void)
 	TAP_EQ(mf_map_digest(race.map), digest);
 }
 
-static void with_diets(void)
+void race_with_diets(void)
 {
 	unsigned id[NR_DIETS];
 
@@ -245,15 +233,15 @@ static void with_diets(void)
 
 		TAP_REQUIRE(mf_region_add(race.map, &config, &id[i]) == 0);
 	}
-	there_and_back();
+	race_there_and_back();
 	for (unsigned i = 0; i < NR_DIETS; i++)
 		TAP_EQ(mf_region_remove(race.map, id[i]), 0);
 	check_laws();
 }
 
-static void without_edges(void)
+void race_without_edges(void)
 {
-	there_and_back();
+	race_there_and_back();
 }
 
 /* ---- The whole --------------------------------------------------------------------------------------------- */
@@ -265,26 +253,19 @@ static uint64_t number_from(const char *name, uint64_t otherwise)
 	return given ? strtoull(given, NULL, 0) : otherwise;
 }
 
-static uint64_t ops(enum slow_kind kind)
+void race_on(enum slow_kind kind, void (*run)(void))
 {
-	uint64_t nr = kind == SLOW_TABLES ? OPS_TABLES : OPS;
-
-	return number_from("MF_OPS", getenv("MF_SOAK") ? 20 * nr : nr);
-}
-
-static void race_on(enum slow_kind kind, void (*run)(void))
-{
-	uint64_t (*size)(void) = kind == SLOW_TABLES ? frames_of_map : resident_kib, before;
 	struct mf_map_config config = { .machine = &race.slow.machine, .span = SPAN };
+	uint64_t before;
 	unsigned id;
 
-	race.with_diets = run == with_diets;
-	race.with_edges = run != without_edges;
+	race.with_diets = run == race_with_diets;
+	race.with_edges = run != race_without_edges;
 	race.a = (struct mf_region_config){ .start_pfn = A_START, .end_pfn = A_END };
 	if (!race.with_edges)
 		race.a = (struct mf_region_config){ .end_pfn = 3 << TOP };
 	race.seed = number_from("MF_SEED", 20240607);
-	race.nr_ops = ops(kind);
+	race.nr_ops = number_from("MF_OPS", race_usual_ops(kind));
 	TAP_NOTE("MF_SEED=%llu MF_OPS=%llu", (unsigned long long)race.seed, (unsigned long long)race.nr_ops);
 	for (unsigned i = 0; i < NR_TALLIES; i++)
 		atomic_store(&race.tally[i], 0);
@@ -294,45 +275,15 @@ static void race_on(enum slow_kind kind, void (*run)(void))
 	race.slow.on_alias = race_check_not_armed;
 	TAP_REQUIRE(mf_map_create(&config, &race.map) == 0);
 	TAP_REQUIRE(mf_region_add(race.map, &race.a, &id) == 0);
-	before = size();
+	before = race_size();
 	TAP_OK(before > 0);
 	run();
-	TAP_EQ(size(), before);
+	TAP_EQ(race_size(), before);
 	TAP_EQ(mf_region_remove(race.map, id), 0);
 	TAP_EQ(mf_map_destroy(race.map), 0);
 	slow_machine_destroy(&race.slow);
-}
-
-TAP_TEST(race_of_threads_that_are_cpus)
-{
-	race_on(SLOW_THREADS, there_and_back);
-}
-
-TAP_TEST(race_of_threads_that_are_pinned)
-{
-	race_on(SLOW_PINNED, there_and_back);
-}
-
-TAP_TEST(race_on_page_tables)
-{
-	race_on(SLOW_TABLES, there_and_back);
-}
-
-TAP_TEST(race_of_sets_on_page_tables)
-{
-	race_on(SLOW_TABLES, without_edges);
-}
-
-/* R-HVO-77, R-SCN-17 */
-TAP_TEST(race_of_diets_on_the_host)
-{
-	race_on(SLOW_THREADS, with_diets);
-}
-
-/* R-HVO-77, R-SCN-16, R-SCN-17 */
-TAP_TEST(race_of_diets_on_page_tables)
-{
-	race_on(SLOW_TABLES, with_diets);
+	TAP_NOTE("in all so far %llu operations, %llu folds", (unsigned long long)race.total.nr_operations,
+		 (unsigned long long)race.total.nr_folds);
 }
 
 TAP_MAIN()
