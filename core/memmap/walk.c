@@ -80,7 +80,9 @@ static int count_record(void *ctx, struct mf_map *map, const struct map_visit *a
 	struct mf_map_stats *stats = ctx;
 
 	if (map_word_is_folio(at->word) && at->word & MF_FLAG_DIET) {
-		struct diet_unit u = diet_unit(map, at->page);
+		/* By the word that was seen: the record may be something else by now. */
+		struct diet_unit u = diet_unit_at(map, map_word_region(map, at->word), at->page,
+						  mf_word_order(at->word));
 
 		stats->nr_dieted++;
 		stats->nr_aliases += u.nr_slots - u.diet->nr_kept;
