@@ -132,6 +132,19 @@ static void split_and_fold(const struct own *own, struct mf_list *units, uint64_
 	print_cost(own, "all free again, and folded");
 }
 
+static void print_flushes(const struct own *own)
+{
+	struct mf_map_stats stats;
+
+	mf_map_stats(own->map, &stats);
+	console_print("\nFlushes and interrupts by operation\n  flushes  interrupts\n");
+	for (unsigned i = 0; i < MF_NR_FLUSH_FOR; i++)
+		if (stats.flushes_for[i] > 0)
+			console_print("%9llu %11llu  %s\n", (unsigned long long)stats.flushes_for[i],
+				      (unsigned long long)stats.interrupts_for[i],
+				      mf_flush_for_name((enum mf_flush_for)i));
+}
+
 int x86_main(void)
 {
 	struct mf_list units;
@@ -149,6 +162,7 @@ int x86_main(void)
 	print_cost(&own, line);
 	split_and_fold(&own, &units, nr);
 	check(&own);
+	print_flushes(&own);
 	own_nothing(&own);
 	console_print("\nAll laws held; nothing was left behind.\n");
 	return 0;

@@ -24,7 +24,7 @@ static void finish(struct mf_map *map, unsigned node, struct mf_page *block, uin
 	fold_publish_whole(map, block, word);
 	mf_quiesce(map);
 	window_unlink(map, &c, &tables);
-	window_flush_children(map, &c, tables.nr ? MF_FLUSH_TABLES : MF_FLUSH_LEAVES);
+	window_flush_children(map, MF_FLUSH_FOR_FOLD, &c, tables.nr ? MF_FLUSH_TABLES : MF_FLUSH_LEAVES);
 	if (map->machine->backing != MF_WINDOW_TABLES)
 		return;
 	pool_empty(map, node, &tables);

@@ -97,13 +97,16 @@ void move_release_locked(struct mf_zone *zone, struct move *m)
 	while (!mf_list_is_empty(&m->blocks)) {
 		struct mf_page *block = first_of(&m->blocks);
 
+		map_rely(zone->map, (uintptr_t)block, sizeof(*block));
 		map_set_word(block, mf_page_word(block) & ~MF_FLAG_CHANGING);
 		pool_adopt_locked(zone, block);
 		list_children(zone, block);
 	}
 	while (!mf_list_is_empty(&m->tops)) {
 		struct mf_page *top = first_of(&m->tops);
+		struct children c = children_of(mf_page_to_pfn(zone->map, top), zone->map->geo.top - 1);
 
+		map_rely(zone->map, children_address(zone->map, &c), children_bytes(zone->map));
 		mf_list_push_back(&zone->split_top, &top->list);
 		list_children(zone, top);
 	}

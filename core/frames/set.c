@@ -382,7 +382,7 @@ static void move_slots(struct set *s)
 		return;
 	set_for_each(page, next, &s->move.tops)
 		move_slots_of(s->map, page, &s->spare);
-	window_flush(s->map, s->map->geo.window[0], s->map->window_bytes, MF_FLUSH_TABLES);
+	window_flush(s->map, MF_FLUSH_FOR_MOVE, s->map->geo.window[0], s->map->window_bytes, MF_FLUSH_TABLES);
 	zone_lock(s->zone);
 	move_release_locked(s->zone, &s->move);
 	zone_unlock(s->zone);
@@ -401,7 +401,7 @@ static void release_later(struct set *s, mf_pfn_t pfn)
 		return;
 	}
 	if (s->dead.nr == MF_BAG_MAX) {
-		window_flush(s->map, s->map->geo.window[0], s->map->window_bytes, MF_FLUSH_TABLES);
+		window_flush(s->map, MF_FLUSH_FOR_SET, s->map->geo.window[0], s->map->window_bytes, MF_FLUSH_TABLES);
 		ram_empty(s->map, s->zone->node, &s->dead);
 	}
 	mf_bag_put(&s->dead, pfn);
@@ -445,7 +445,7 @@ static void fold_all(struct set *s)
 	}
 	set_for_each(page, next, &s->tops)
 		unlink_children(s, page, map->geo.top - 1);
-	window_flush(map, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
+	window_flush(map, MF_FLUSH_FOR_SET, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
 	ram_empty(map, s->zone->node, &s->dead);
 }
 

@@ -227,9 +227,9 @@ static int write_and_link(struct unfold *u)
 	err = link_children(u, &u->c);
 	if (err)
 		return err;
-	window_flush_children(map, &u->c, MF_FLUSH_TABLES);
+	window_flush_children(map, MF_FLUSH_FOR_UNFOLD, &u->c, MF_FLUSH_TABLES);
 	if (u->seeded) {
-		window_flush_children(map, &u->seed, MF_FLUSH_TABLES);
+		window_flush_children(map, MF_FLUSH_FOR_UNFOLD, &u->seed, MF_FLUSH_TABLES);
 		unfold_publish(map, map_record(map, 1, u->seed.pfn), 0, MF_FLAG_SET_ASIDE,
 			       children_nr(map) - MF_BLOCK_SLOTS, u->nr_own, u->host);
 	}

@@ -111,6 +111,7 @@ static void insert_piece(struct mf_zone *zone, struct mf_page *parent, unsigned 
 	unsigned order_max = parent ? shift + map->geo.step - 1 : highest;
 	int64_t nr_children = children_in(zone, tier, order);
 
+	map_reuse(zone->map, pfn, (uint64_t)1 << order);
 	for (; order < order_max; order++) {
 		uint64_t size = (uint64_t)1 << (order - shift);
 		struct mf_page *buddy = &record[index ^ size];
@@ -159,6 +160,7 @@ void zone_insert_fresh(struct mf_zone *zone, unsigned tier, mf_pfn_t start, mf_p
 
 	if (start == end)
 		return;
+	map_reuse(zone->map, start, end - start);
 	parent = zone_parent(zone, tier, start);
 	class = classify(zone, parent, start);
 	base = map_word_as(mf_page_word(map_record(zone->map, tier, start)), MF_KIND_FREE);

@@ -401,6 +401,14 @@ static int check_regions(struct check *c, struct mf_map *map)
 	return 0;
 }
 
+/* Last: whoever broke something else by hand has seldom flushed it. */
+static int check_dues(struct mf_map *map, struct mf_violation *violation)
+{
+	char text[128];
+
+	return map_is_due(map, text, sizeof(text)) ? check_fail(violation, "M5", 0, "%s", text) : 0;
+}
+
 int mf_map_check(struct mf_map *map, struct mf_violation *violation)
 {
 	struct check c = { .violation = violation };
@@ -416,5 +424,7 @@ int mf_map_check(struct mf_map *map, struct mf_violation *violation)
 		err = check_regions(&c, map);
 	if (!err)
 		err = map->client->check(map, &c.totals, violation);
+	if (!err)
+		err = check_dues(map, violation);
 	return err;
 }

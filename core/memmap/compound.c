@@ -321,7 +321,8 @@ static int populate_tables(struct mf_map *map, const struct mf_region *r, uintpt
 	err = fill_gaps(map, r, gap, nr);
 	if (gap != &own)
 		ops->meta_free(map->machine, gap, nr * sizeof(*gap));
-	window_flush(map, start, end - start, MF_FLUSH_TABLES);
+	window_flush(map, MF_FLUSH_FOR_POPULATE, start, end - start, MF_FLUSH_TABLES);
+	map_rely(map, start, end - start);
 	return err;
 }
 
@@ -427,7 +428,7 @@ void compound_depopulate(struct mf_map *map, const struct mf_region *r, uintptr_
 		map->machine->ops->host_discard(map->machine, (void *)start, end - start);
 		return;
 	}
-	diet_work_begin(&w, map, (end - start) / unit_bytes + 1);
+	diet_work_begin(&w, map, MF_FLUSH_FOR_DEPOPULATE, (end - start) / unit_bytes + 1);
 	while (start < end) {
 		struct diet_unit u = unit_of_slot(map, r, start);
 		uintptr_t to = mf_min(end, diet_slot_address(&u, u.nr_slots));

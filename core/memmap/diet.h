@@ -135,6 +135,12 @@ void diet_frame_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
 /* The frames of a larger leaf. */
 void diet_block_put(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn);
 
+/* Law M5: the slots of the unit are relied on as they are now. */
+static inline void diet_rely(const struct diet_unit *u)
+{
+	map_rely(u->map, u->start, u->nr_slots * diet_slot_bytes(u->map));
+}
+
 /* ---- work.c ---------------------------------------------------------------------------------------------------- */
 
 /*
@@ -161,6 +167,7 @@ struct diet_work {
 	struct mf_map *map;
 	uintptr_t start, end; /* to be flushed                                                                 */
 	enum mf_flush_scope scope;
+	enum mf_flush_for purpose;
 	bool has_split;       /* the last diet_split() has made a table of a leaf                               */
 	uint64_t nth_remap;   /* of the map's remaps, if no other was on its way when this began; else 0         */
 	unsigned nr, max;
@@ -169,7 +176,7 @@ struct diet_work {
 };
 
 /* nr_units: 1 works on what it has; more asks for control memory, and does with less. */
-void diet_work_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units);
+void diet_work_begin(struct diet_work *w, struct mf_map *map, enum mf_flush_for purpose, uint64_t nr_units);
 /* Flushes what was changed, then releases. */
 void diet_work_flush(struct diet_work *w);
 void diet_work_end(struct diet_work *w);

@@ -13,7 +13,9 @@ void unfold_publish(struct mf_map *map, struct mf_page *block, unsigned child_ti
 		    unsigned nr_map, unsigned host)
 {
 	uint64_t word = mf_page_word(block);
+	struct children c = children_of(mf_page_to_pfn(map, block), child_tier);
 
+	map_rely(map, children_address(map, &c), children_bytes(map));
 	MF_ASSERT(__atomic_load_n(&block->counts, __ATOMIC_RELAXED) == 0);
 	block->nr_free = 0;
 	block->capacity = (uint16_t)capacity;

@@ -97,7 +97,7 @@ void diet_host_list(struct mf_map *map, struct mf_list *folios)
 {
 	struct diet_work w;
 
-	diet_work_begin(&w, map, 1);
+	diet_work_begin(&w, map, MF_FLUSH_FOR_RESTORE, 1);
 	for (struct mf_list *at = folios->next; at != folios; at = at->next)
 		host_folio(map, mf_container_of(at, struct mf_page, list), &w);
 	diet_work_end(&w);
@@ -161,7 +161,7 @@ int diet_settle(struct mf_map *map, const struct mf_region *r, mf_pfn_t host, mf
 	struct diet_work w;
 	int err = 0;
 
-	diet_work_begin(&w, map, 1);
+	diet_work_begin(&w, map, MF_FLUSH_FOR_SETTLE, 1);
 	while (at < end && !err) {
 		err = settle_frame(map, r, &w, at);
 		at += !err;

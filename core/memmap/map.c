@@ -25,6 +25,22 @@ static const char *const source_names[MF_NR_SOURCES] = {
 	[MF_SOURCE_HOST] = "host",
 };
 
+static const char *const flush_for_names[MF_NR_FLUSH_FOR] = {
+	[MF_FLUSH_FOR_ADD] = "region add",
+	[MF_FLUSH_FOR_REMOVE] = "region remove",
+	[MF_FLUSH_FOR_UNFOLD] = "unfold",
+	[MF_FLUSH_FOR_FOLD] = "fold",
+	[MF_FLUSH_FOR_SET] = "fold set",
+	[MF_FLUSH_FOR_MOVE] = "move",
+	[MF_FLUSH_FOR_REMAP] = "remap",
+	[MF_FLUSH_FOR_RESTORE] = "restore",
+	[MF_FLUSH_FOR_SETTLE] = "settle",
+	[MF_FLUSH_FOR_MERGE] = "merge",
+	[MF_FLUSH_FOR_POPULATE] = "populate",
+	[MF_FLUSH_FOR_DEPOPULATE] = "depopulate",
+	[MF_FLUSH_FOR_END] = "map end",
+};
+
 static int name_index(const char *const *names, unsigned nr, const char *name)
 {
 	for (unsigned i = 0; name && i < nr; i++) {
@@ -66,6 +82,11 @@ int mf_source_by_name(const char *name, enum mf_source *source)
 		return i;
 	*source = (enum mf_source)i;
 	return 0;
+}
+
+const char *mf_flush_for_name(enum mf_flush_for purpose)
+{
+	return (unsigned)purpose < MF_NR_FLUSH_FOR ? flush_for_names[purpose] : NULL;
 }
 
 /* Everything but the addresses. */
@@ -121,6 +142,7 @@ static int tables_init(struct mf_map *map, enum mf_pgtable_flags flags)
 		ram_empty(map, 0, &bag);
 		return err;
 	}
+	map_watch(map);
 	m->ops->window_attach(m, (void *)base, map->window_bytes, map->pgtable.root);
 	return 0;
 }
@@ -186,7 +208,7 @@ static void tables_share(struct mf_map *map)
 		struct mf_bag bag = { 0 };
 
 		done = mf_pgtable_share(&map->pgtable, start, start + map->window_bytes, &bag);
-		window_flush(map, start, map->window_bytes, MF_FLUSH_TABLES);
+		window_flush(map, MF_FLUSH_FOR_END, start, map->window_bytes, MF_FLUSH_TABLES);
 		ram_empty(map, 0, &bag);
 	}
 }
@@ -198,11 +220,14 @@ void map_exit(struct mf_map *map)
 
 	if (m->backing == MF_WINDOW_TABLES && map->flags & MF_MAP_PRIVATE_TABLES)
 		tables_share(map);
-	window_flush(map, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
 	m->ops->window_release(m, (void *)map->geo.window[0], map->window_bytes);
+	if (m->backing == MF_WINDOW_TABLES)
+		due_all(&map->pgtable);
+	window_flush(map, MF_FLUSH_FOR_END, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
 	if (m->backing == MF_WINDOW_TABLES) {
 		mf_pgtable_destroy(&map->pgtable, &bag);
 		ram_empty(map, 0, &bag);
 	}
+	map_tell_dues(map);
 	m->ops->meta_free(m, map->reader, m->nr_cpus * sizeof(*map->reader));
 }

@@ -10,6 +10,8 @@
 
 #include <memfold/memmap.h>
 
+#include "core/pgtable/due.h"
+
 struct mf_zone;
 
 /* One per CPU: the epoch in which its open reader section began, 0 when none is open.  Written by that CPU only. */
@@ -105,8 +107,15 @@ struct mf_map {
 	/* Counters, atomic, relaxed. */
 	uint64_t nr_described, nr_ram;
 	uint64_t nr_tails, nr_uniform; /* zones' tail frames; uniform tables                                       */
-	uint64_t flushes, quiesces, tables_moved;
+	uint64_t quiesces, tables_moved;
+	struct map_flushes {
+		uint64_t nr, nr_interrupts;
+	} flushes_for[MF_NR_FLUSH_FOR];
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX];
+
+#ifdef MF_DEBUG
+	struct due_log due;        /* TABLES: what the window's entries require of flushes                       */
+#endif
 };
 
 static inline void map_count(uint64_t *counter, uint64_t n)
@@ -296,6 +305,67 @@ static inline void map_may_wait(const struct mf_map *map)
 }
 #endif
 
+/*
+ * Law M5, watched in debug builds (core/pgtable/due.h).  watch: from now on.  reuse: the frames [pfn, pfn + nr) go back
+ * to whoever gave them.  rely: what was mapped at [start, start + size) is used from now on.  is_due: what is still to
+ * be flushed, a sentence.  tell_dues: in the log, what it came to.
+ */
+#ifdef MF_DEBUG
+MF_BUILD_ASSERT((int)MF_NR_FLUSH_FOR <= (int)DUE_PURPOSES_MAX, "the dues count by purpose");
+
+static inline struct due_log *map_due(struct mf_map *map)
+{
+	return &map->due;
+}
+
+static inline void map_watch(struct mf_map *map)
+{
+	map->pgtable.due = &map->due;
+}
+
+static inline void map_tell_dues(struct mf_map *map)
+{
+	const struct due_counts *c = &map->due.counts;
+
+	mf_log(MF_LOG_DEBUG,
+	       "memfold: flushes: %llu changes required one, %llu were met by %llu, of which %llu met none; %llu were "
+	       "not watched",
+	       (unsigned long long)c->required, (unsigned long long)c->met,
+	       (unsigned long long)c->sent, (unsigned long long)c->needless, (unsigned long long)c->overflowed);
+}
+#else
+static inline struct due_log *map_due(struct mf_map *map)
+{
+	(void)map;
+	return NULL;
+}
+
+static inline void map_watch(struct mf_map *map)
+{
+	(void)map;
+}
+
+static inline void map_tell_dues(struct mf_map *map)
+{
+	(void)map;
+}
+#endif
+
+static inline void map_reuse(struct mf_map *map, mf_pfn_t pfn, uint64_t nr)
+{
+	due_reuse(map->machine, map_due(map), pfn, nr);
+}
+
+static inline void map_rely(struct mf_map *map, uintptr_t start, uint64_t size_bytes)
+{
+	due_rely(map->machine, map_due(map), start, size_bytes);
+}
+
+static inline bool map_is_due(struct mf_map *map, char *text, size_t size)
+{
+	return due_is_pending(map->machine, map_due(map), text, size);
+}
+
 /* ---- ram.c: frames of source RAM ------------------------------------------------------------------------------- */
 
 MF_MUST_CHECK int ram_get(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t *pfn);
@@ -361,8 +431,10 @@ MF_MUST_CHECK int window_populate_host(struct mf_map *map, const struct children
 void window_unlink(struct mf_map *map, struct children *c, struct mf_bag *tables);
 void window_unlink_locked(struct mf_map *map, struct children *c, struct mf_bag *tables);
 
-void window_flush(struct mf_map *map, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
-void window_flush_children(struct mf_map *map, const struct children *c, enum mf_flush_scope scope);
+void window_flush(struct mf_map *map, enum mf_flush_for purpose, uintptr_t start, uint64_t size_bytes,
+		  enum mf_flush_scope scope);
+void window_flush_children(struct mf_map *map, enum mf_flush_for purpose, const struct children *c,
+			   enum mf_flush_scope scope);
 
 /*
  * Slots that live as long as a region (top slots, edges, all of a flat one), from source RAM.

@@ -92,7 +92,7 @@ int merge_leaf(struct mf_map *map, const struct mf_region *r, mf_pfn_t pfn)
 		err = -MF_EINVAL;
 	if (err)
 		return err;
-	diet_work_begin(&w, map, 1);
+	diet_work_begin(&w, map, MF_FLUSH_FOR_MERGE, 1);
 	for (uint64_t i = 0; i < nr && nr_own == 0; i += DIET_CHUNK)
 		move_slots(map, r, &w, va + i * diet_slot_bytes(map), DIET_CHUNK, block + i);
 	err = merge_in_place(map, r, &w, va);

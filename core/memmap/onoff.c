@@ -39,7 +39,7 @@ static int may_remap(const struct diet_unit *u)
  */
 static void remap_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
 {
-	diet_work_begin(w, map, nr_units);
+	diet_work_begin(w, map, MF_FLUSH_FOR_REMAP, nr_units);
 	w->nth_remap = __atomic_add_fetch(&map->remaps_begun, 1, __ATOMIC_RELAXED);
 	if (__atomic_load_n(&map->remaps_ended, __ATOMIC_ACQUIRE) != w->nth_remap - 1)
 		w->nth_remap = 0;
@@ -74,6 +74,7 @@ int mf_diet_remap(struct mf_map *map, struct mf_folio *folio)
 			diet_unsplit(&u, &w);
 	}
 	remap_end(&w);
+	diet_rely(&u);
 	return err;
 }
 
@@ -196,7 +197,7 @@ int mf_diet_restore(struct mf_map *map, struct mf_folio *folio)
 	u = unit_checked(map, folio);
 	if (!(mf_page_word(u.head) & MF_FLAG_DIET))
 		return 0;
-	diet_work_begin(&w, map, 1);
+	diet_work_begin(&w, map, MF_FLUSH_FOR_RESTORE, 1);
 	err = diet_restore(&u, &w);
 	diet_work_end(&w);
 	if (!err)
@@ -215,7 +216,7 @@ int mf_diet_restore_list(struct mf_map *map, struct mf_list *folios, struct mf_l
 		*nr_restored = 0;
 	if (err || folios->next == folios)
 		return err;
-	diet_work_begin(&w, map, count_list(folios));
+	diet_work_begin(&w, map, MF_FLUSH_FOR_RESTORE, count_list(folios));
 	for (at = folios->next; at != folios; at = at->next) {
 		struct diet_unit u = unit_checked(map, folio_of_list(at));
 		bool dieted = mf_page_word(u.head) & MF_FLAG_DIET;

@@ -18,6 +18,7 @@ int ram_get(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t *pfn)
 
 void ram_put(struct mf_map *map, unsigned node, unsigned order, mf_pfn_t pfn)
 {
+	map_reuse(map, pfn, (uint64_t)1 << order);
 	map->machine->ops->ram_put(map->machine, node, order, pfn);
 	__atomic_fetch_sub(&map->nr_ram, (uint64_t)1 << order, __ATOMIC_RELAXED);
 }

@@ -530,6 +530,7 @@ static int region_offline(struct mf_map *map, const struct mf_region *r)
 static int region_remove_locked(struct mf_map *map, unsigned id)
 {
 	struct mf_region *r = id < MF_REGIONS_MAX ? map->region[id] : NULL;
+	mf_pfn_t start, end;
 	unsigned zone;
 	int err;
 
@@ -547,9 +548,12 @@ static int region_remove_locked(struct mf_map *map, unsigned id)
 	       (unsigned long long)r->config.end_pfn);
 	__atomic_fetch_sub(&map->nr_described, r->config.end_pfn - r->config.start_pfn, __ATOMIC_RELAXED);
 	zone = r->zone;
+	start = r->config.start_pfn;
+	end = r->config.end_pfn;
 	region_unback(map, r);
 	if (!zone_needs_tails(map, zone))
 		diet_tails_drop(map, zone);
+	map_reuse(map, start, end - start);
 	return 0;
 }
 

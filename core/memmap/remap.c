@@ -37,7 +37,7 @@ int diet_split(const struct diet_unit *u, struct diet_work *w, bool flush)
 		    (unsigned long long)u->start, mf_strerror(err));
 	w->has_split = err == 0;
 	if (!err && flush)
-		window_flush(map, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
+		window_flush(map, MF_FLUSH_FOR_REMAP, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
 	else if (!err)
 		diet_work_changed(w, first, diet_table_bytes(map), MF_FLUSH_LEAVES);
 	return 0;
@@ -172,6 +172,7 @@ static void mark(const struct diet_unit *u)
 
 void diet_restored(const struct diet_unit *u)
 {
+	diet_rely(u);
 	__atomic_fetch_and(&u->head->word, ~marks(u), __ATOMIC_RELEASE);
 }
 

@@ -119,6 +119,7 @@ void reserve_put_slots(struct mf_map *map, struct mf_region *r, mf_pfn_t first)
 {
 	struct reserve *reserve = &r->reserve;
 
+	map_reuse(map, first, MF_BLOCK_SLOTS);
 	mf_machine_lock(map->machine, &reserve->lock);
 	reserve->group[reserve->nr_free++] = (uint32_t)((first - reserve->start) / MF_BLOCK_SLOTS);
 	mf_machine_unlock(map->machine, &reserve->lock);
@@ -143,6 +144,7 @@ void reserve_put_frame(struct mf_map *map, const struct mf_region *r, mf_pfn_t p
 	struct reserve *reserve = &map->region[r->id]->reserve;
 	struct mf_page *page = map_record(map, 0, pfn);
 
+	map_reuse(map, pfn, 1);
 	page->mapping = 0;
 	page->index = 0;
 	map_set_word(page, map_region_word(r, MF_KIND_RESERVED, 0));

@@ -175,7 +175,12 @@ void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats)
 		return;
 	stats->nr_described = __atomic_load_n(&map->nr_described, __ATOMIC_RELAXED);
 	stats->nr_ram = __atomic_load_n(&map->nr_ram, __ATOMIC_RELAXED);
-	stats->flushes = __atomic_load_n(&map->flushes, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < MF_NR_FLUSH_FOR; i++) {
+		stats->flushes_for[i] = __atomic_load_n(&map->flushes_for[i].nr, __ATOMIC_RELAXED);
+		stats->interrupts_for[i] = __atomic_load_n(&map->flushes_for[i].nr_interrupts, __ATOMIC_RELAXED);
+		stats->flushes += stats->flushes_for[i];
+		stats->interrupts += stats->interrupts_for[i];
+	}
 	stats->quiesces = __atomic_load_n(&map->quiesces, __ATOMIC_RELAXED);
 	stats->tables_moved = __atomic_load_n(&map->tables_moved, __ATOMIC_RELAXED);
 	for (unsigned tier = 0; tier < MF_TIERS_MAX; tier++) {

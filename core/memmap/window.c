@@ -33,18 +33,29 @@ void table_unlock(struct mf_map *map)
 	mf_lock_release(&map->table_lock);
 }
 
-void window_flush(struct mf_map *map, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+void window_flush(struct mf_map *map, enum mf_flush_for purpose, uintptr_t start, uint64_t size_bytes,
+		  enum mf_flush_scope scope)
 {
+	struct map_flushes *count = &map->flushes_for[purpose];
+	struct mf_machine *m = map->machine;
+	unsigned nr_interrupts;
+	uint64_t begun;
+
 	map_may_wait(map);
 	if (!on_tables(map))
 		return;
-	map_count(&map->flushes, 1);
-	map->machine->ops->flush(map->machine, start, size_bytes, scope);
+	map_count(&count->nr, 1);
+	begun = due_flush_begin(m, map_due(map));
+	nr_interrupts = m->ops->flush(m, start, size_bytes, scope);
+	due_flush_end(m, map_due(map), begun, purpose, start, size_bytes, scope);
+	if (nr_interrupts > 0)
+		map_count(&count->nr_interrupts, nr_interrupts);
 }
 
-void window_flush_children(struct mf_map *map, const struct children *c, enum mf_flush_scope scope)
+void window_flush_children(struct mf_map *map, enum mf_flush_for purpose, const struct children *c,
+			   enum mf_flush_scope scope)
 {
-	window_flush(map, children_address(map, c), children_bytes(map), scope);
+	window_flush(map, purpose, children_address(map, c), children_bytes(map), scope);
 }
 
 /* ---- The children of one block --------------------------------------------------------------------------------- */
@@ -196,6 +207,7 @@ static int ensure_slot(struct mf_map *map, const struct window_ensure *want, uin
 static int ensure_tables(struct mf_map *map, const struct window_ensure *want, uintptr_t start, uintptr_t end)
 {
 	struct mf_bag tables = { 0 };
+	bool changed = false;
 	int err = 0;
 
 	for (uintptr_t va = start; va < end && !err;) {
@@ -207,6 +219,7 @@ static int ensure_tables(struct mf_map *map, const struct window_ensure *want, u
 			break;
 		table_lock(map);
 		t = mf_pgtable_walk(&map->pgtable, va);
+		changed |= t.background;
 		if (!t.background)
 			step = mf_pgtable_span(&map->machine->paging, t.level);
 		else if (ensure_leaf(map, want, va, &tables))
@@ -217,7 +230,9 @@ static int ensure_tables(struct mf_map *map, const struct window_ensure *want, u
 		va = mf_round_down(va, step) + step;
 	}
 	ram_empty(map, want->node, &tables);
-	window_flush(map, start, end - start, MF_FLUSH_TABLES);
+	if (changed)
+		window_flush(map, MF_FLUSH_FOR_ADD, start, end - start, MF_FLUSH_TABLES);
+	map_rely(map, start, end - start);
 	return err;
 }
 
@@ -274,7 +289,8 @@ static void trim_tables(struct mf_map *map, uintptr_t start, uintptr_t end, unsi
 			va = mf_round_down(va, step) + step;
 		}
 		table_unlock(map);
-		window_flush(map, from, va - from, MF_FLUSH_TABLES);
+		if (nr > 0)
+			window_flush(map, MF_FLUSH_FOR_REMOVE, from, va - from, MF_FLUSH_TABLES);
 		for (unsigned i = 0; i < nr; i++)
 			if (!is_own(own, frame[i]))
 				ram_put(map, node, order[i], frame[i]);
@@ -335,7 +351,8 @@ int window_privatise(struct mf_map *map, uintptr_t start, uintptr_t end, unsigne
 		table_unlock(map);
 	}
 	ram_empty(map, node, &tables);
-	window_flush(map, start, end - start, MF_FLUSH_TABLES);
+	window_flush(map, MF_FLUSH_FOR_ADD, start, end - start, MF_FLUSH_TABLES);
+	map_rely(map, start, end - start);
 	return err;
 }
 
@@ -349,7 +366,7 @@ void window_share(struct mf_map *map, uintptr_t start, uintptr_t end, unsigned n
 		table_lock(map);
 		done = mf_pgtable_share(&map->pgtable, start, end, &tables);
 		table_unlock(map);
-		window_flush(map, start, end - start, MF_FLUSH_TABLES);
+		window_flush(map, MF_FLUSH_FOR_REMOVE, start, end - start, MF_FLUSH_TABLES);
 		while (tables.nr > 0)
 			map->client->table_put(map, node, mf_bag_take(&tables));
 	}

@@ -16,11 +16,12 @@ static void work_reset(struct diet_work *w)
 /* A list's folios leave a few runs each; a page or two of control memory makes one flush of many. */
 enum { RUNS_PER_UNIT = 2, RUNS_MAX = 4096 };
 
-void diet_work_begin(struct diet_work *w, struct mf_map *map, uint64_t nr_units)
+void diet_work_begin(struct diet_work *w, struct mf_map *map, enum mf_flush_for purpose, uint64_t nr_units)
 {
 	uint64_t want = nr_units > RUNS_MAX / RUNS_PER_UNIT ? RUNS_MAX : nr_units * RUNS_PER_UNIT;
 
 	w->map = map;
+	w->purpose = purpose;
 	w->run = want > DIET_RUNS_OWN ? map->machine->ops->meta_alloc(map->machine, want * sizeof(*w->run)) : NULL;
 	w->max = w->run ? (unsigned)want : DIET_RUNS_OWN;
 	w->run = w->run ? w->run : w->own;
@@ -51,7 +52,7 @@ static void release(struct mf_map *map, const struct diet_run *run)
 void diet_work_flush(struct diet_work *w)
 {
 	if (w->end > w->start)
-		window_flush(w->map, w->start, w->end - w->start, w->scope);
+		window_flush(w->map, w->purpose, w->start, w->end - w->start, w->scope);
 	for (unsigned i = 0; i < w->nr; i++)
 		release(w->map, &w->run[i]);
 	work_reset(w);

@@ -11,6 +11,7 @@
  * entry and in the direct map, from fill to unfill; an entry changes from one translation to another by one store.
  * Does not flush and does not allocate.
  */
+#include "due.h"
 #include "entry.h"
 
 void mf_pgtable_switch(struct mf_pgtable *pt, uintptr_t va, const mf_pfn_t *pfn, unsigned stride, unsigned nr,
@@ -41,6 +42,8 @@ void mf_pgtable_switch(struct mf_pgtable *pt, uintptr_t va, const mf_pfn_t *pfn,
 		if (old_pfn)
 			old_pfn[i] = entry_pfn(p, old);
 		entry_change(pt, &entry[i], frame_paddr(p, new_pfn) | bits);
+		if (((frame_paddr(p, new_pfn) | bits) ^ old) & ~pt->soft_mask)
+			due_changed(pt, va + i * mf_pgtable_span(p, 0), 0, old);
 	}
 	table_count_add(pt, path[0], (int)nr_new);
 }
@@ -141,7 +144,7 @@ struct mf_entry mf_pgtable_entry(const struct mf_pgtable *pt, uintptr_t va)
 int mf_pgtable_exchange(struct mf_pgtable *pt, uintptr_t va, const struct mf_entry *entry, struct mf_bag *bag,
 			struct mf_entry *old)
 {
-	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *at_entry, bits = entry_encode(pt, entry);
+	uint64_t *path[MF_PGTABLE_LEVELS_MAX], *at_entry, bits = entry_encode(pt, entry), old_bits;
 	enum mf_entry_kind kind = entry->kind;
 	unsigned at;
 
@@ -162,8 +165,11 @@ int mf_pgtable_exchange(struct mf_pgtable *pt, uintptr_t va, const struct mf_ent
 	}
 
 	at_entry = &path[1][table_index(pt, va, 1)];
-	*old = entry_decode(pt, entry_load_own(at_entry));
+	old_bits = entry_load_own(at_entry);
+	*old = entry_decode(pt, old_bits);
 	entry_change(pt, at_entry, bits);
+	if ((old_bits ^ bits) & ~pt->soft_mask)
+		due_changed(pt, va, 1, old_bits);
 	pt->nr_private[0] += (kind == MF_ENTRY_TABLE) - (uint64_t)(old->kind == MF_ENTRY_TABLE);
 	table_count_add(pt, path[1], (kind != MF_ENTRY_BACKGROUND) - (old->kind != MF_ENTRY_BACKGROUND));
 	if (pt->machine->paging.levels > 2 && table_is_empty(pt, path[1]) && (pt->flags & MF_PGTABLE_PRIVATE) == 0)

@@ -6,6 +6,7 @@
  * MF_PGTABLE_PRIVATE); a uniform table stays as it is; a call that fails has changed nothing.  Does not flush and does
  * not allocate: frames go through the caller's bags.
  */
+#include "due.h"
 #include "entry.h"
 
 /*
@@ -73,6 +74,7 @@ void pgtable_grow(struct mf_pgtable *pt, uintptr_t va, unsigned at, unsigned lev
 		path[at - 1] = pgtable_table(pt, pfn);
 		table_fill(p, path[at - 1], pt->level[at - 1].background);
 		entry_change(pt, &path[at][table_index(pt, va, at)], table_entry(p, pfn));
+		due_table_came(pt, va, at - 1);
 		table_count_add(pt, path[at], 1);
 		pt->nr_private[at - 1]++;
 	}
@@ -108,8 +110,11 @@ static SELDOM int make_room(struct mf_pgtable *pt, uintptr_t va, unsigned at, un
 	if (!in || nr_empty > MF_BAG_MAX - held)
 		return -MF_ENOSPC;
 	for (unsigned i = index; i < index + nr; i++)
-		if (!pgtable_is_background(pt, level, entry_load_own(&path[level][i])))
+		if (!pgtable_is_background(pt, level, entry_load_own(&path[level][i]))) {
 			pgtable_unlink(pt, path[level], i, level, in);
+			due_table_emptied(pt, va + (i - index) * mf_pgtable_span(&pt->machine->paging, level),
+					  level - 1, in->pfn[in->nr - 1]);
+		}
 	return 0;
 }
 
@@ -145,6 +150,7 @@ int mf_pgtable_map(struct mf_pgtable *pt, uintptr_t va, unsigned level, const mf
 	IN_EIGHTS
 	for (unsigned i = 0; i < nr; i++)
 		entry_store(&entry[i], (entry_load_own(&entry[i]) ^ background) + first + (pfn[i] << page_shift));
+	due_shown(pt, va, level, nr);
 	table_count_add(pt, path[level], (int)nr);
 	return 0;
 }
@@ -157,6 +163,7 @@ SELDOM void pgtable_unlink_empty(struct mf_pgtable *pt, uintptr_t va, unsigned l
 	do {
 		level++;
 		pgtable_unlink(pt, path[level], table_index(pt, va, level), level, out);
+		due_table_emptied(pt, va, level - 1, out->pfn[out->nr - 1]);
 	} while (level < root_level && table_is_empty(pt, path[level]));
 }
 
@@ -197,6 +204,7 @@ void mf_pgtable_clear(struct mf_pgtable *pt, uintptr_t va, unsigned level, unsig
 		if (old_pfn)
 			old_pfn[i] = ((old & address_mask) - frame0) >> page_shift;
 		entry_store(&entry[i], old ^ change);
+		due_changed(pt, va + i * mf_pgtable_span(p, level), level, old);
 	}
 	if (table_count_add(pt, table, -(int)nr) && table_is_empty(pt, table) && (pt->flags & MF_PGTABLE_PRIVATE) == 0)
 		pgtable_unlink_empty(pt, va, level, path, out);
@@ -218,14 +226,16 @@ int mf_pgtable_protect(struct mf_pgtable *pt, uintptr_t va, enum mf_prot prot)
 {
 	const struct mf_paging *p = &pt->machine->paging;
 	unsigned level;
-	uint64_t *entry;
+	uint64_t *entry, old;
 
 	if (!pgtable_contains(pt, va))
 		return -MF_EFAULT;
 	entry = find_leaf(pt, va, &level);
 	if (!entry)
 		return -MF_ENOENT;
-	entry_change(pt, entry, (entry_load(entry) & p->address_mask) | leaf_bits(p, level, prot));
+	old = entry_load(entry);
+	entry_change(pt, entry, (old & p->address_mask) | leaf_bits(p, level, prot));
+	due_changed(pt, va, level, old);
 	return 0;
 }
 
@@ -244,5 +254,6 @@ mf_pfn_t mf_pgtable_replace(struct mf_pgtable *pt, uintptr_t va, mf_pfn_t new_pf
 		    "memfold: frame 0x%llx cannot stand behind a leaf.", (unsigned long long)new_pfn);
 	old = entry_load(entry);
 	entry_change(pt, entry, frame_paddr(p, new_pfn) | (old & ~p->address_mask & ~pt->soft_mask));
+	due_changed(pt, va, level, old);
 	return entry_pfn(p, old);
 }

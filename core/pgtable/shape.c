@@ -5,6 +5,7 @@
  * Owns nothing.  Law: every address translates to the same frame with the same protection before, during and after.
  * Does not flush: a table in an `out` bag may still be read by a processor.
  */
+#include "due.h"
 #include "entry.h"
 
 /* ---- A leaf and the table that says the same ------------------------------------------------------------- */
@@ -34,6 +35,7 @@ int mf_pgtable_split(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 		table[i] = frame_paddr(p, first + i * leaf_frames(p, level - 1)) | bits;
 	table_count_add(pt, table, (int)paging_fanout(p));
 	entry_change(pt, entry, table_entry(p, table_pfn));
+	due_split(pt, va, level);
 	pt->nr_private[level - 1]++;
 	return 0;
 }
@@ -73,6 +75,7 @@ int mf_pgtable_merge(struct mf_pgtable *pt, uintptr_t va, unsigned level, struct
 	entry_change(pt, entry,
 		     (first & p->address_mask) |
 			     leaf_bits(p, level, entry_is_writable(p, first) ? MF_PROT_WRITE : MF_PROT_READ));
+	due_table_left(pt, va, level - 1, out->pfn[out->nr - 1]);
 	pt->nr_private[level - 1]--;
 	return 0;
 }
@@ -129,6 +132,7 @@ static bool share_below(struct mf_pgtable *pt, uint64_t *table, unsigned level, 
 		if (out->nr == MF_BAG_MAX)
 			return false;
 		pgtable_unlink(pt, table, i, level, out);
+		due_table_emptied(pt, mf_max(first, pt->base), level - 1, out->pfn[out->nr - 1]);
 	}
 	return true;
 }
@@ -160,5 +164,6 @@ mf_pfn_t mf_pgtable_move(struct mf_pgtable *pt, uintptr_t va, unsigned level, mf
 	pgtable_descend(pt, va, level, path);
 	__builtin_memcpy(mf_machine_frame(pt->machine, new_pfn), path[level], (size_t)1 << p->page_shift);
 	entry_change(pt, &path[level + 1][table_index(pt, va, level + 1)], table_entry(p, new_pfn));
+	due_table_left(pt, va, level, old_pfn);
 	return old_pfn;
 }

@@ -106,8 +106,9 @@ struct mf_machine_ops {
 	void (*meta_free)(struct mf_machine *m, void *memory, size_t size_bytes);
 
 	/* -- windows.  No lock.  Reserve `size_bytes` of addresses aligned to `align_bytes` (a power of two).  TABLES:
-	 * the addresses are mapped by the tables below `root` once window_attach has been called.  HOST: they read as
-	 * zero and cost nothing until populated.  0, -MF_ENOMEM. */
+	 * the addresses are mapped by the tables below `root` once window_attach has been called; the range that is
+	 * released is flushed once more before the tables go.  HOST: they read as zero and cost nothing until
+	 * populated.  0, -MF_ENOMEM. */
 	int (*window_reserve)(struct mf_machine *m, uint64_t size_bytes, uint64_t align_bytes, void **base);
 	void (*window_release)(struct mf_machine *m, void *base, uint64_t size_bytes);
 
@@ -146,8 +147,9 @@ struct mf_machine_ops {
 	void (*direct_protect)(struct mf_machine *m, mf_pfn_t pfn, bool writable);
 
 	/* TABLES only.  Drop every translation of [start, start + size) that any CPU may hold; returns when all have
-	 * done so.  Never called with a spin lock held; readers may be running. */
-	void (*flush)(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
+	 * done so.  Never called with a spin lock held; readers may be running.  Answers how many interrupts it sent
+	 * to other CPUs, for statistics: 0 on a machine that needs none. */
+	unsigned (*flush)(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 
 	/* -- processors.  cpu: index of the calling CPU or registered thread, < nr_cpus, stable while a core lock is
 	 * held or a reader section is open.  Calling it from a thread that is not registered is a broken contract: the

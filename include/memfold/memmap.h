@@ -479,6 +479,26 @@ MF_API void mf_reader_exit(struct mf_map *map);
 
 /* ---- What it costs, and whether it holds ----------------------------------------------------------------------- */
 
+/* What a flush was for. */
+enum mf_flush_for {
+	MF_FLUSH_FOR_ADD,        /* a region is added: slots that live as long as it does                        */
+	MF_FLUSH_FOR_REMOVE,     /* and removed, or its addition failed                                          */
+	MF_FLUSH_FOR_UNFOLD,     /* children of a block                                                         */
+	MF_FLUSH_FOR_FOLD,       /* a block that folds by itself                                                */
+	MF_FLUSH_FOR_SET,        /* blocks that fold in a set                                                   */
+	MF_FLUSH_FOR_MOVE,       /* slots that moved out of a set's way                                         */
+	MF_FLUSH_FOR_REMAP,      /* onto a diet                                                                */
+	MF_FLUSH_FOR_RESTORE,    /* off it                                                                     */
+	MF_FLUSH_FOR_SETTLE,     /* slots leave the block that hosted them                                      */
+	MF_FLUSH_FOR_MERGE,      /* larger leaves again                                                        */
+	MF_FLUSH_FOR_POPULATE,   /* a region of compounds                                                       */
+	MF_FLUSH_FOR_DEPOPULATE,
+	MF_FLUSH_FOR_END,        /* the map is destroyed                                                        */
+	MF_NR_FLUSH_FOR,
+};
+/* "region add" ... "map end"; NULL for a number that is none of them. */
+MF_API const char *mf_flush_for_name(enum mf_flush_for purpose);
+
 struct mf_map_stats {
 	uint64_t nr_described;       /* frames in regions                                                      */
 	uint64_t nr_slots;           /* map slots that are backed by a frame of their own (HOST: populated)      */
@@ -496,6 +516,8 @@ struct mf_map_stats {
 	uint64_t nr_split[MF_TIERS_MAX];            /* split blocks by tier                                      */
 	uint64_t unfolds[MF_TIERS_MAX], folds[MF_TIERS_MAX]; /* since creation, by the block's tier             */
 	uint64_t flushes, quiesces, tables_moved;   /* since creation                                           */
+	uint64_t interrupts;         /* that flushes sent to other CPUs, as the machine counts them              */
+	uint64_t flushes_for[MF_NR_FLUSH_FOR], interrupts_for[MF_NR_FLUSH_FOR]; /* the same, by what they were for */
 };
 /* Needs: no reader section.  May: wait for regions that come or go.  All zero in a forked child. */
 MF_API void mf_map_stats(struct mf_map *map, struct mf_map_stats *stats);

@@ -64,6 +64,8 @@ struct mf_pgtable_level {
 	mf_pfn_t forbidden_pfn;  /* the block that the zero frame lies in                              */
 };
 
+struct due_log;
+
 struct mf_pgtable {
 	struct mf_machine *machine;
 	uintptr_t base;      /* range served: every address passed lies in [base, base + size)          */
@@ -76,6 +78,7 @@ struct mf_pgtable {
 	uint64_t nr_private[MF_PGTABLE_LEVELS_MAX]; /* private tables of each level, the root included     */
 	uint64_t soft_mask;
 	struct mf_pgtable_level level[MF_PGTABLE_LEVELS_MAX];
+	struct due_log *due; /* debug builds: where changes are noted until they are flushed; NULL: nowhere     */
 };
 
 /* Frames that init takes from `in`: the root, the zero frame, one shared table a level below the root. */

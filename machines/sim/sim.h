@@ -125,7 +125,7 @@ const char *sim_tlb_fill_locked(struct sim *s, const struct sim_window *window, 
 /* Drops what is filled in [start, end), which lies in one window.  NULL, or a sentence likewise. */
 const char *sim_tlb_drop_locked(struct sim *s, uintptr_t start, uintptr_t end);
 uint64_t sim_tlb_reaches(struct sim *s, mf_pfn_t pfn, uint64_t nr_frames);
-void sim_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
+unsigned sim_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 
 /* ---- fault.c ---- */
 /* From insert on, faults of this sim are answered; the first one installs the handler, the last remove takes it away.

@@ -217,7 +217,7 @@ const char *sim_tlb_drop_locked(struct sim *s, uintptr_t start, uintptr_t end)
 	return NULL;
 }
 
-void sim_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+unsigned sim_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct sim *s = sim_of(m);
 	uint64_t end;
@@ -240,6 +240,7 @@ void sim_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum 
 	}
 	sim_tlb_unlock();
 	MF_PANIC_IF(problem, "%s", problem);
+	return 0;
 }
 
 /* ---- Questions of tests --------------------------------------------------------------------------------------- */

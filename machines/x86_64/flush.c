@@ -105,23 +105,27 @@ void smp_serve_flush(void)
 	}
 }
 
-static void ask_others(struct x86_cpu *cpu, unsigned nr_cpus)
+/* How many interrupts it took. */
+static unsigned ask_others(struct x86_cpu *cpu, unsigned nr_cpus)
 {
 	uint64_t bit = (uint64_t)1 << cpu->number;
+	unsigned nr_sent = 0;
 
 	for (unsigned n = 0; n < nr_cpus; n++) {
 		if (n == cpu->number || __atomic_fetch_or(&asked[n].by, bit, __ATOMIC_RELEASE) != 0)
 			continue;
 		apic_send(x86_cpus[n].apic_id, X86_VECTOR_FLUSH);
-		cpu->nr_ipis_sent++;
+		nr_sent++;
 	}
+	cpu->nr_ipis_sent += nr_sent;
+	return nr_sent;
 }
 
-void smp_flush(uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+unsigned smp_flush(uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct x86_cpu *cpu = x86_this_cpu();
 	struct request *request = &requests[cpu->number];
-	unsigned nr_cpus = __atomic_load_n(&x86_nr_cpus, __ATOMIC_ACQUIRE);
+	unsigned nr_cpus = __atomic_load_n(&x86_nr_cpus, __ATOMIC_ACQUIRE), nr_sent = 0;
 	bool (*leaves_out)(uintptr_t, uint64_t, enum mf_flush_scope) = smp_flush_sabotage;
 
 	if (leaves_out && leaves_out(start, size_bytes, scope))
@@ -132,10 +136,11 @@ void smp_flush(uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 	request->size_bytes = size_bytes;
 	__atomic_store_n(&request->nr_waiting, nr_cpus - 1, __ATOMIC_RELAXED);
 	if (nr_cpus > 1)
-		ask_others(cpu, nr_cpus);
+		nr_sent = ask_others(cpu, nr_cpus);
 	smp_flush_here(start, size_bytes);
 	while (__atomic_load_n(&request->nr_waiting, __ATOMIC_ACQUIRE) != 0) {
 		smp_serve_flush();
 		cpu_pause();
 	}
+	return nr_sent;
 }

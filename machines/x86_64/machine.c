@@ -53,7 +53,7 @@ static void unlock_machines(void)
 	mf_lock_release(&machines.lock);
 }
 
-static void x86_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
+static unsigned x86_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 
 static struct x86_machine *machine_of(struct mf_machine *m)
 {
@@ -180,13 +180,13 @@ static void x86_window_release(struct mf_machine *m, void *base, uint64_t size_b
 	unlock_machines();
 }
 
-static void x86_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+static unsigned x86_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct x86_machine *x = machine_of(m);
 
 	count(&x->nr_flushes, 1);
 	count(&x->nr_flushed_bytes, size_bytes);
-	smp_flush(start, size_bytes, scope);
+	return smp_flush(start, size_bytes, scope);
 }
 
 /* ---- Processors, data -------------------------------------------------------------------------------------------- */

@@ -271,9 +271,9 @@ void smp_wait(unsigned n);
 /*
  * No CPU holds a translation of [start, start + size) when it returns; tables: nor an inner entry.  Interrupts may be
  * off here, and are off on the other side at worst for a moment: who waits serves the others' requests.  Not from an
- * interrupt.
+ * interrupt.  How many interrupts it has sent: none where the other CPU had one coming.
  */
-void smp_flush(uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
+unsigned smp_flush(uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 /* On this CPU only. */
 void smp_flush_here(uintptr_t start, uint64_t size_bytes);
 /* From the interrupt, and by whoever waits with interrupts off for something that another CPU's flush may delay. */

@@ -229,7 +229,7 @@ static void remap_by_hand(struct world *w, struct mf_folio *folio)
 	struct diet_unit u = diet_unit(w->map, &folio->page);
 	struct diet_work work;
 
-	diet_work_begin(&work, w->map, 1);
+	diet_work_begin(&work, w->map, MF_FLUSH_FOR_RESTORE, 1);
 	TAP_EQ(diet_split(&u, &work, true), 0);
 	TAP_EQ(diet_remap(&u, &work), 0);
 	diet_work_end(&work);

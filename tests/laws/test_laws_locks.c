@@ -25,7 +25,7 @@ static void breaks_with(struct world *w, void (*wrong)(struct mf_map *map))
 
 static void flushes(struct mf_map *map)
 {
-	window_flush(map, map->geo.window[0], 4096, MF_FLUSH_LEAVES);
+	window_flush(map, MF_FLUSH_FOR_FOLD, map->geo.window[0], 4096, MF_FLUSH_LEAVES);
 }
 
 static void takes_ram(struct mf_map *map)

@@ -73,7 +73,7 @@ static void another_processor(struct mf_map *map)
 
 static void flush(struct mf_map *map)
 {
-	window_flush(map, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
+	window_flush(map, MF_FLUSH_FOR_MOVE, map->geo.window[0], map->window_bytes, MF_FLUSH_TABLES);
 }
 
 static void end(struct mf_map *map, struct mf_zone *zone)
@@ -124,7 +124,10 @@ static void caught(enum step left_out, const char *law)
 	const char *broken;
 
 	TAP_REQUIRE(begin(left_out, &(struct world_config){ .will_break = true }));
+	/* The check is to find it: the dues would panic before. */
+	due_only_count(true);
 	move_by_hand();
+	due_only_count(false);
 	broken = world_broken_law(&h.c.w);
 	if (strcmp(broken, law) != 0)
 		TAP_NOTE("broken: %s, expected %s", broken, law);

@@ -201,7 +201,7 @@ static void m3_backed_below_a_whole_block(struct scene *s)
 		memset(mf_machine_frame(s->w.sim, c.slot[i]), 0, 4096);
 	}
 	TAP_EQ(window_link(s->map, &c, &tables), 0);
-	window_flush_children(s->map, &c, MF_FLUSH_TABLES);
+	window_flush_children(s->map, MF_FLUSH_FOR_FOLD, &c, MF_FLUSH_TABLES);
 }
 
 /* ---- M6 --------------------------------------------------------------------------------------------------------- */

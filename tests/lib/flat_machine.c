@@ -88,7 +88,7 @@ static void flat_direct_protect(struct mf_machine *m, mf_pfn_t pfn, bool writabl
 	flat->read_only[pfn] = !writable;
 }
 
-static void flat_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+static unsigned flat_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct flat_machine *flat = flat_of(m);
 
@@ -96,6 +96,7 @@ static void flat_flush(struct mf_machine *m, uintptr_t start, uint64_t size_byte
 	(void)size_bytes;
 	flat->nr_flushes++;
 	flat->last_flush = scope;
+	return 0;
 }
 
 static unsigned flat_cpu(struct mf_machine *m)

@@ -60,10 +60,11 @@ static void spoilt_direct_protect(struct mf_machine *m, mf_pfn_t pfn, bool writa
 		inner_of(m)->ops->direct_protect(inner_of(m), pfn, writable);
 }
 
-static void spoilt_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+static unsigned spoilt_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct saboteur *s = saboteur_of(m);
 	const struct mf_machine_ops *ops = s->inner->ops;
+	unsigned nr_sent = 0;
 
 	s->nr_flushes++;
 	if (s->flushing)
@@ -72,18 +73,21 @@ static void spoilt_flush(struct mf_machine *m, uintptr_t start, uint64_t size_by
 	case SABOTAGE_FLUSH:
 		break;
 	case SABOTAGE_FLUSH_SCOPE:
-		ops->flush(s->inner, start, size_bytes, MF_FLUSH_LEAVES);
+		nr_sent = ops->flush(s->inner, start, size_bytes, MF_FLUSH_LEAVES);
 		break;
 	case SABOTAGE_FLUSH_LATE:
 		if (s->late_bytes)
-			ops->flush(s->inner, s->late_start, s->late_bytes, s->late_scope);
+			nr_sent = ops->flush(s->inner, s->late_start, s->late_bytes, s->late_scope);
 		s->late_start = start;
 		s->late_bytes = size_bytes;
 		s->late_scope = scope;
 		break;
 	default:
-		ops->flush(s->inner, start, size_bytes, scope);
+		nr_sent = ops->flush(s->inner, start, size_bytes, scope);
 	}
+	if (s->flushed)
+		s->flushed(s->watch_ctx, start, size_bytes, scope);
+	return nr_sent;
 }
 
 static unsigned played_cpu(struct mf_machine *m)

@@ -34,8 +34,9 @@ struct saboteur {
 	/* Called in relax(), when somebody waits for somebody. */
 	void (*relaxed)(void *ctx);
 	void *relaxed_ctx;
-	/* Called before a flush is done, and before RAM comes back.  Both get watch_ctx; NULL: nobody watches. */
+	/* Called before a flush is done, after it, and before RAM comes back, with watch_ctx; NULL: nobody watches. */
 	void (*flushing)(void *ctx, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
+	void (*flushed)(void *ctx, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 	void (*putting)(void *ctx, mf_pfn_t pfn, unsigned order);
 	void *watch_ctx;
 	uintptr_t late_start;

@@ -128,15 +128,17 @@ static void slow_direct_protect(struct mf_machine *m, mf_pfn_t pfn, bool writabl
 	inner->ops->direct_protect(inner, pfn, writable);
 }
 
-static void slow_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+static unsigned slow_flush(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct mf_machine *inner = slow_dawdle(m);
 	struct slow_machine *slow = slow_of(m);
+	unsigned nr_sent;
 
 	if (slow->on_flush)
 		slow->on_flush(slow->ctx, start, size_bytes);
-	inner->ops->flush(inner, start, size_bytes, scope);
+	nr_sent = inner->ops->flush(inner, start, size_bytes, scope);
 	slow_dawdle(m);
+	return nr_sent;
 }
 
 /* ---- Processors ------------------------------------------------------------------------------------------------ */

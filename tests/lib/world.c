@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "core/memmap/map.h"
+
 /* ---- Open ------------------------------------------------------------------------------------------------------- */
 
 static const char *machine_by_name(const char *name)
@@ -93,6 +95,18 @@ unsigned world_block_order(const struct world *w, unsigned tier)
 
 /* ---- Check ------------------------------------------------------------------------------------------------------ */
 
+/* Debug builds: every change of an entry was watched for its flush, none found no room. */
+static bool dues_were_watched(struct world *w)
+{
+	uint64_t nr = 0;
+
+	if (w->machine->backing == MF_WINDOW_TABLES)
+		nr = due_counts(w->machine, map_due(w->map)).overflowed;
+	if (nr)
+		TAP_NOTE("nobody watched whether %llu changes were flushed", (unsigned long long)nr);
+	return nr == 0;
+}
+
 bool world_check(struct world *w)
 {
 	struct mf_violation violation;
@@ -102,7 +116,7 @@ bool world_check(struct world *w)
 		TAP_NOTE("mf_map_check: %s", mf_strerror(err));
 	else if (err > 0)
 		TAP_NOTE("%s at pfn %llu: %s", violation.law, (unsigned long long)violation.pfn, violation.text);
-	return world_machine_check(w) && err == 0;
+	return world_machine_check(w) && dues_were_watched(w) && err == 0;
 }
 
 const char *world_broken_law(struct world *w)

@@ -167,6 +167,9 @@ TAP_TEST(base_frame_is_allocated_freed_and_folded)
 		memcpy(after.unfolds, before.unfolds, sizeof(after.unfolds));
 		memcpy(after.folds, before.folds, sizeof(after.folds));
 		after.flushes = before.flushes;
+		after.interrupts = before.interrupts;
+		memcpy(after.flushes_for, before.flushes_for, sizeof(after.flushes_for));
+		memcpy(after.interrupts_for, before.interrupts_for, sizeof(after.interrupts_for));
 		after.quiesces = before.quiesces;
 		after.tables_moved = before.tables_moved;
 		TAP_OK(memcmp(&before, &after, sizeof(before)) == 0);

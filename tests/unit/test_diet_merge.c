@@ -280,7 +280,7 @@ TAP_TEST(a_leaf_that_lost_nothing_is_merged_in_place)
 	TAP_OK(mf_folio_pfn(w.map, diet_list_folio(list.next)) >= PIECE);
 	/* As a list leaves it that finds no memory for one of many. */
 	u = diet_unit(w.map, &diet_list_folio(list.next)->page);
-	diet_work_begin(&work, w.map, 1);
+	diet_work_begin(&work, w.map, MF_FLUSH_FOR_REMAP, 1);
 	TAP_EQ(diet_split(&u, &work, true), 0);
 	diet_work_end(&work);
 	TAP_EQ(diet_stats(&w).nr_tables, before.nr_tables + 1);

@@ -221,7 +221,7 @@ static void act(struct mf_map *map)
 	look_at_b(map);
 }
 
-static void flush_and_act(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
+static unsigned flush_and_act(struct mf_machine *m, uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope)
 {
 	struct mf_map *map = meanwhile.c.w.map;
 
@@ -230,7 +230,7 @@ static void flush_and_act(struct mf_machine *m, uintptr_t start, uint64_t size_b
 		act(map);
 		meanwhile.machine.cpu = 0;
 	}
-	meanwhile.own->flush(m, start, size_bytes, scope);
+	return meanwhile.own->flush(m, start, size_bytes, scope);
 }
 
 TAP_TEST(nobody_takes_or_gives_while_slots_move)
