@@ -26,8 +26,11 @@ struct due_counts {
 	uint64_t breaches;   /* that due_only_count() let pass                                                 */
 };
 
-/* A list of folios on its way may leave 4096 runs of frames for one flush, and as many other changes. */
-enum { DUE_RUNS_MAX = 8192, DUE_PURPOSES_MAX = 16 };
+/*
+ * A list of folios on its way may leave 4096 runs of frames for one flush, and as many other changes; a set that folds
+ * in 1 TiB 8227.
+ */
+enum { DUE_RUNS_MAX = 16384, DUE_PURPOSES_MAX = 16 };
 
 #ifdef MF_DEBUG
 
