@@ -16,6 +16,8 @@ enum {
 
 /* Above it the direct map ends. */
 static const uint64_t ADDRESSES_END = 64 * MF_TIB;
+/* Above it boot.S maps nothing. */
+static const uint64_t EARLY_END = 4 * MF_GIB;
 
 /* The loader's, in its memory. */
 struct start_info {
@@ -114,8 +116,11 @@ static void fill_holes(uint64_t start, uint64_t end, enum boot_kind kind)
 /* What is RAM in these bytes is somebody's from now on. */
 static void claim(uint64_t paddr, uint64_t size_bytes, enum boot_kind kind)
 {
-	uint64_t start = mf_round_down(paddr, X86_PAGE), end = mf_round_up(paddr + size_bytes, X86_PAGE);
+	uint64_t start = mf_round_down(paddr, X86_PAGE), end;
 
+	if (paddr >= ADDRESSES_END)
+		return;
+	end = mf_round_up(paddr + mf_min(size_bytes, ADDRESSES_END - paddr), X86_PAGE);
 	split(start);
 	split(end);
 	for (unsigned i = range_above(start); i < boot_map.nr && boot_map.range[i].start < end; i++)
@@ -138,11 +143,18 @@ void bootmap_set_node(uint64_t start, uint64_t end, unsigned node)
 /* ---- From the loader ------------------------------------------------------------------------------------------- */
 
 /* Early addresses are the loader's own, as long as boot.S maps them. */
-static const void *at(uint64_t paddr)
+static const void *at(uint64_t paddr, uint64_t size_bytes)
 {
-	MF_PANIC_IF(paddr >= 4 * MF_GIB, "x86_64: the loader left its data at 0x%llx, above 4 GiB.",
-		    (unsigned long long)paddr);
+	MF_PANIC_IF(paddr >= EARLY_END || size_bytes > EARLY_END - paddr,
+		    "x86_64: the loader left 0x%llx bytes of data at 0x%llx, not all of them below 4 GiB.",
+		    (unsigned long long)size_bytes, (unsigned long long)paddr);
 	return x86_direct(paddr);
+}
+
+/* Of a text, whose end only the text itself tells. */
+static char char_at(uint64_t paddr)
+{
+	return *(const char *)at(paddr, 1);
 }
 
 static uint64_t clipped_end(const struct start_memory *memory)
@@ -155,10 +167,10 @@ static uint64_t clipped_end(const struct start_memory *memory)
 /* First what is RAM and nothing else, so that an entry that overlaps another can only take from it. */
 static void read_memory(const struct start_info *info)
 {
-	const struct start_memory *memory = at(info->memory);
+	const struct start_memory *memory = at(info->memory, info->nr_memory * sizeof(*memory));
 
 	for (uint32_t i = 0; i < info->nr_memory; i++)
-		if (memory[i].type == MEMORY_RAM)
+		if (memory[i].type == MEMORY_RAM && memory[i].addr < ADDRESSES_END)
 			fill_holes(mf_round_up(memory[i].addr, X86_PAGE),
 				   mf_round_down(clipped_end(&memory[i]), X86_PAGE), BOOT_RAM);
 	for (uint32_t i = 0; i < info->nr_memory; i++)
@@ -173,14 +185,12 @@ static void read_memory(const struct start_info *info)
 
 static void read_command_line(uint64_t paddr)
 {
-	const char *text;
 	size_t length = 0;
 
 	if (paddr == 0)
 		return;
-	text = at(paddr);
-	while (length < sizeof(boot_map.command_line) - 1 && text[length] != '\0') {
-		boot_map.command_line[length] = text[length];
+	while (length < sizeof(boot_map.command_line) - 1 && char_at(paddr + length) != '\0') {
+		boot_map.command_line[length] = char_at(paddr + length);
 		length++;
 	}
 	claim(paddr, length + 1, BOOT_DATA);
@@ -192,7 +202,7 @@ static void read_modules(const struct start_info *info)
 
 	if (info->nr_modules == 0 || info->modules == 0)
 		return;
-	module = at(info->modules);
+	module = at(info->modules, info->nr_modules * sizeof(*module));
 	claim(info->modules, info->nr_modules * sizeof(*module), BOOT_DATA);
 	for (uint32_t i = 0; i < info->nr_modules; i++)
 		claim(module[i].paddr, module[i].size, BOOT_DATA);
@@ -212,7 +222,7 @@ static void claim_image(void)
 
 void bootmap_init(uint64_t start_info_paddr)
 {
-	const struct start_info *info = at(start_info_paddr);
+	const struct start_info *info = at(start_info_paddr, sizeof(*info));
 
 	MF_PANIC_IF(info->magic != START_MAGIC, "x86_64: no start_info of a PVH loader at 0x%llx.",
 		    (unsigned long long)start_info_paddr);

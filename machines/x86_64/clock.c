@@ -44,8 +44,8 @@ static uint64_t measure(void)
 	port_write8(PIT_COMMAND, PIT_RATE0);
 	port_write8(PIT_CHANNEL0, 0);
 	port_write8(PIT_CHANNEL0, 0);
+	start = cpu_ticks(); /* first: what comes between makes waits longer, not shorter */
 	first = pit_read();
-	start = cpu_ticks();
 	do {
 		cpu_pause();
 		passed = (uint16_t)(first - pit_read());

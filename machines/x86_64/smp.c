@@ -26,7 +26,7 @@ enum {
 struct x86_cpu x86_cpus[X86_CPUS_MAX] = {{.self = &x86_cpus[0]}};
 unsigned x86_nr_cpus = 1;
 
-static unsigned ready_cpu; /* atomic; number of the last one that came up, not counted yet perhaps */
+static uint64_t ready; /* atomic; 1 + APIC of the last one that came up, which may not be counted yet */
 
 /* ---- On the new processor -------------------------------------------------------------------------------------- */
 
@@ -59,7 +59,7 @@ static MF_NORETURN void begin(unsigned number)
 	paging_enter_cpu();
 	apic_init_cpu();
 	cpu->apic_id = apic_id();
-	__atomic_store_n(&ready_cpu, number, __ATOMIC_RELEASE);
+	__atomic_store_n(&ready, 1 + (uint64_t)cpu->apic_id, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&x86_nr_cpus, __ATOMIC_ACQUIRE) <= number)
 		cpu_pause();
 	smp_flush_here(0, UINT64_MAX);
@@ -91,11 +91,11 @@ static void fill_trampoline(void)
 	};
 }
 
-static bool is_ready_within(unsigned number, uint64_t microseconds)
+static bool is_ready_within(uint32_t id, uint64_t microseconds)
 {
 	uint64_t ticks = clock_ticks(microseconds), start = cpu_ticks();
 
-	while (__atomic_load_n(&ready_cpu, __ATOMIC_ACQUIRE) != number) {
+	while (__atomic_load_n(&ready, __ATOMIC_ACQUIRE) != 1 + (uint64_t)id) {
 		if (cpu_ticks() - start > ticks)
 			return false;
 		cpu_pause();
@@ -118,10 +118,10 @@ static bool start(unsigned number, uint32_t id)
 	apic_send_init(id);
 	clock_wait(INIT_MICROSECONDS);
 	apic_send_startup(id, X86_TRAMPOLINE >> X86_PAGE_SHIFT);
-	if (is_ready_within(number, STARTUP_MICROSECONDS))
+	if (is_ready_within(id, STARTUP_MICROSECONDS))
 		return true;
 	apic_send_startup(id, X86_TRAMPOLINE >> X86_PAGE_SHIFT);
-	if (is_ready_within(number, ANSWER_MICROSECONDS))
+	if (is_ready_within(id, ANSWER_MICROSECONDS))
 		return true;
 	apic_send_init(id);
 	clock_wait(INIT_MICROSECONDS);

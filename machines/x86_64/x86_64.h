@@ -17,7 +17,8 @@
  *
  *   virtual addresses, 48 bits (57 with 5 levels: the same addresses, one more table above)
  *     0xffff800000000000  direct map, 64 TiB: physical address p stands at X86_DIRECT + p
- *     0xffffe00000000000  windows, X86_NR_WINDOWS of 512 GiB each: each is one entry of the kernel's top table
+ *     0xffffe00000000000  windows, X86_NR_WINDOWS of 512 GiB each: each is one entry of the kernel's top table, and
+ *                         one describes 16 TiB from its first frame on: less than the direct map may show
  *     0xfffff00000000000  stacks, X86_STACK_STRIDE for each CPU: four for faults, its own at the end, unmapped between
  *     0xfffff80000000000  device memory, uncached
  *     0xffffffff80000000  the image, at X86_IMAGE + physical address (loaded at 1 MiB)
@@ -68,7 +69,7 @@ static inline void *x86_direct(uint64_t paddr)
 	return (void *)(X86_DIRECT + paddr);
 }
 
-/* ---- console.c: no lock held, any CPU, also inside a fault ---------------------------------------------------------- */
+/* ---- console.c: no lock held, any CPU, also inside a fault ------------------------------------------------------- */
 
 void console_init(void);
 /* Whole texts do not mix: a lock that whoever has it may take again. */
@@ -78,7 +79,7 @@ void console_print(const char *format, ...) MF_PRINTF(1, 2);
 /* Ends the emulator through isa-debug-exit (see X86_EXIT_BASE); halts where there is none. */
 MF_NORETURN void x86_exit(unsigned code);
 
-/* ---- bootmap.c ------------------------------------------------------------------------------------------------------ */
+/* ---- bootmap.c --------------------------------------------------------------------------------------------------- */
 
 enum { BOOT_RANGES_MAX = 64 };
 
@@ -120,7 +121,7 @@ uint64_t boot_frames_unzeroed(unsigned order, uint64_t limit);
 /* The value of " name=value" in the command line, or NULL when it is not there; "" when it has no value. */
 const char *boot_option(const char *name, char *value, size_t size);
 
-/* ---- acpi.c ---------------------------------------------------------------------------------------------------- */
+/* ---- acpi.c ------------------------------------------------------------------------------------------------------ */
 
 struct acpi_info {
 	unsigned nr_cpus;                    /* enabled ones, at most X86_CPUS_MAX                               */
@@ -134,7 +135,7 @@ struct acpi_info {
  */
 void acpi_init(struct acpi_info *info);
 
-/* ---- paging.c ------------------------------------------------------------------------------------------------------- */
+/* ---- paging.c ---------------------------------------------------------------------------------------------------- */
 
 struct x86_features {
 	unsigned levels;      /* 4 or 5: as CR4.LA57 was set by boot.S                                         */
@@ -171,17 +172,19 @@ void paging_set_window(unsigned i, uint64_t table_paddr);
 /* The entry that maps an address now, of whatever level: its bits, or 0 where nothing is mapped. */
 uint64_t paging_entry(uintptr_t va, unsigned *level);
 
-/* ---- protect.c ------------------------------------------------------------------------------------------------------ */
+/* ---- protect.c --------------------------------------------------------------------------------------------------- */
 
 /*
  * One frame of the direct map; leaves are split as needed, with tables from a stock of boot frames, which get whole
  * again when the stock is empty.  Flushes on all CPUs.  A frame for which there is no table stays writable.
+ * Who finds nothing to change returns at once, also while the CPU that has changed it is still flushing: the caller
+ * serialises calls for one frame, as the core does.
  */
 void paging_protect(uint64_t paddr, bool writable);
 void paging_protect_init(void); /* from paging_init(): the stock */
 uint64_t paging_nr_unprotected(void); /* calls that left a frame writable */
 
-/* ---- gdt.c, trap.c, describe.c -------------------------------------------------------------------------------------- */
+/* ---- gdt.c, trap.c, describe.c ----------------------------------------------------------------------------------- */
 
 /* As trap.S pushes them. */
 struct x86_frame {
@@ -219,13 +222,13 @@ void x86_describe_fault(const struct x86_fault *fault, char *text, size_t size);
 struct mf_map;
 extern const struct mf_map *volatile x86_explained_map;
 /*
- * "tier 0, pfn 0x41, region 0, layout tiered" for an address of a window; false when it lies in no tier of the map.  The
- * region only where locks may be taken.  Set by whoever knows maps, which a machine does not: metal/explain.c.
+ * "tier 0, pfn 0x41, region 0, layout tiered" for an address of a window; false when it lies in no tier of the map.
+ * The region only where locks may be taken.  Set by whoever knows maps, which a machine does not: metal/explain.c.
  */
 typedef bool (*x86_explain_fn)(const struct mf_map *map, uintptr_t va, bool may_lock, char *text, size_t size);
 extern x86_explain_fn volatile x86_explain_window;
 
-/* ---- smp.c, flush.c, apic.c ------------------------------------------------------------------------------------ */
+/* ---- smp.c, flush.c, apic.c -------------------------------------------------------------------------------------- */
 
 /* Found through GS. */
 struct x86_cpu {
@@ -281,12 +284,12 @@ void smp_serve_flush(void);
 /* For tests: where it answers true, smp_flush() leaves the other CPUs alone.  NULL, as it should be: it never does. */
 extern bool (*volatile smp_flush_sabotage)(uintptr_t start, uint64_t size_bytes, enum mf_flush_scope scope);
 
-/* ---- clock.c: before and while the other processors start; one CPU only ---------------------------------------- */
+/* ---- clock.c: before and while the other processors start; one CPU only ------------------------------------------ */
 
 uint64_t clock_ticks(uint64_t microseconds); /* of cpu_ticks() (cpu.h): at least so many                     */
 void clock_wait(uint64_t microseconds);
 
-/* ---- heap.c --------------------------------------------------------------------------------------------------------- */
+/* ---- heap.c ------------------------------------------------------------------------------------------------------ */
 
 /* Control memory and what tests allocate: one range of RAM, first fit, a lock.  64-byte alignment, zeroed. */
 void heap_init(uint64_t paddr, uint64_t size_bytes);
@@ -294,7 +297,7 @@ void *heap_alloc(size_t size_bytes); /* NULL: none */
 void heap_free(void *memory);
 uint64_t heap_used(void);
 
-/* ---- machine.c, ram.c: the map's machine ---------------------------------------------------------------------------- */
+/* ---- machine.c, ram.c: the map's machine ------------------------------------------------------------------------- */
 
 /*
  * Frames of a machine are numbered from first_paddr: pfn 0 stands there (struct mf_paging, frame0), so that tests have
@@ -302,7 +305,7 @@ uint64_t heap_used(void);
  */
 struct x86_machine_config {
 	uint64_t first_paddr;          /* a multiple of 1 GiB                                                  */
-	uint64_t ram_start, ram_end;   /* physical, at or above first_paddr, BOOT_RAM: frames for ram_get, nobody else's  */
+	uint64_t ram_start, ram_end;   /* physical, from first_paddr on, BOOT_RAM: frames for ram_get only      */
 	bool poison_ram;               /* ram_get and ram_put fill frames with 0xA5                             */
 };
 
@@ -320,11 +323,11 @@ MF_MUST_CHECK int x86_machine_create(const struct x86_machine_config *config, st
 /* Needs: no map uses it. */
 void x86_machine_destroy(struct mf_machine *m);
 void x86_machine_stats(struct mf_machine *m, struct x86_machine_stats *stats);
-/* The n-th call from now fails, once, of ram_get, or of ram_get, meta_alloc and window_reserve together; 0: none does. */
+/* The n-th call from now fails, once: of ram_get, or of ram_get, meta_alloc and window_reserve together; 0: none. */
 void x86_machine_fail_ram(struct mf_machine *m, uint64_t n);
 void x86_machine_fail_any(struct mf_machine *m, uint64_t n);
 
-/* ---- Who the image is: one main() for each ELF ----------------------------------------------------------------------- */
+/* ---- Who the image is: one main() for each ELF ------------------------------------------------------------------- */
 
 /* On the first CPU, everything up, interrupts on.  The exit code, given to x86_exit(). */
 int x86_main(void);

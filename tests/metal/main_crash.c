@@ -3,8 +3,9 @@
  * main_crash.c - a program that goes wrong in the way that its command line names, for t_crash.sh: each must end in a
  * report and exit code 1, whatever CPU, stack and lock it strikes.
  *
- *	crash=null | text | opcode | interrupt | stack | double | nested | lock | none     on the first CPU
- *	cpu=1                                                                              on the second
+ *	crash=null | text | opcode | interrupt | stack | double |
+ *	      nmi | machine_check | nested | kept | lock | none      on the first CPU
+ *	cpu=1                                                        on the second
  */
 #include "machines/x86_64/trap.h"
 #include "metal/explain.h"
@@ -73,10 +74,53 @@ static void crash_double(void)
 	crash_null();
 }
 
+/*
+ * Where the stack is none, as it may be when a real one strikes: only a stack of its own can take it.  The instruction
+ * goes through the same gate as the interrupt.
+ */
+static void crash_nmi(void)
+{
+	__asm__ volatile("xorl %esp, %esp; int $2");
+}
+
+static void crash_machine_check(void)
+{
+	__asm__ volatile("xorl %esp, %esp; int $18");
+}
+
 /* The map that is to explain the address is none, so that asking it is a fault itself. */
 static void crash_nested(void)
 {
 	explain_map((const struct mf_map *)(uintptr_t)64);
+	*(volatile uint64_t *)X86_WINDOWS = 1;
+}
+
+/*
+ * Explains for the report, so on the stack for page faults, at whose top the registers of the first fault stand.  Asked
+ * for everything it faults, and when it is asked for less it looks whether the second fault was put over the first.
+ */
+static bool fault_and_look(const struct mf_map *map, uintptr_t va, bool may_lock, char *text, size_t size)
+{
+	static struct x86_frame first;
+	uintptr_t top = X86_STACKS + x86_this_cpu()->number * (uintptr_t)X86_STACK_STRIDE +
+			TRAP_STACK_PAGE_FAULT * (uintptr_t)X86_FAULT_STACK_STRIDE;
+	const struct x86_frame *frame = (const struct x86_frame *)top - 1;
+
+	(void)map;
+	(void)va;
+	if (may_lock) {
+		first = *frame;
+		crash_null();
+	}
+	(void)mf_format(text, size, "the first fault is %s",
+			memcmp(&first, frame, sizeof(first)) == 0 ? "still there" : "overwritten");
+	return true;
+}
+
+static void crash_kept(void)
+{
+	explain_map((const struct mf_map *)(uintptr_t)64);
+	x86_explain_window = fault_and_look;
 	*(volatile uint64_t *)X86_WINDOWS = 1;
 }
 
@@ -131,8 +175,12 @@ static const struct {
 	const char *name;
 	void (*crash)(void);
 } crashes[] = {
-	{"null", crash_null},   {"text", crash_text},     {"opcode", crash_opcode}, {"interrupt", crash_interrupt},
-	{"stack", crash_stack}, {"double", crash_double}, {"nested", crash_nested}, {"lock", crash_lock},
+	{"null", crash_null},           {"text", crash_text},
+	{"opcode", crash_opcode},       {"interrupt", crash_interrupt},
+	{"stack", crash_stack},         {"double", crash_double},
+	{"nmi", crash_nmi},             {"machine_check", crash_machine_check},
+	{"nested", crash_nested},       {"kept", crash_kept},
+	{"lock", crash_lock},
 };
 
 static void crash(void *name)

@@ -11,11 +11,11 @@ boot_crash() {
 	MF_METAL_TIMEOUT=60 "$here/../../tools/metal" "$MF_BUILD/x86_64-debug/crash.elf" -c 2 "crash=$1" "cpu=$2"
 }
 
-# crash WHAT CPU WORDS...: each of the words stands in what it says, and the end comes with 1.
+# crash HOW CPU WORDS...: each of the words stands in what it says, and the end comes with 1.
 crash() {
-	what=$1 cpu=$2
+	how=$1 cpu=$2
 	shift 2
-	code 1 boot_crash "$what" "$cpu" || return 1
+	code 1 boot_crash "$how" "$cpu" || return 1
 	for words in "$@"; do
 		grep -qF "$words" "$folder/out" || {
 			echo "lacks: $words"
@@ -36,7 +36,13 @@ for cpu in 0 1; do
 	check "stack_on_$cpu" crash stack $cpu "guard below the stack of CPU $cpu, which has overflowed"
 	check "double_on_$cpu" crash double $cpu "exception 8 (double fault" "on CPU $cpu" \
 		"guard below the stack for double faults"
+	check "nmi_on_$cpu" crash nmi $cpu "exception 2 (non-maskable interrupt, error 0x0)" "on CPU $cpu" \
+		"rsp 0000000000000000"
+	check "machine_check_on_$cpu" crash machine_check $cpu "exception 18 (machine check, error 0x0)" "on CPU $cpu" \
+		"rsp 0000000000000000"
 	check "broken_map_on_$cpu" crash nested $cpu "window 0, of which no map is known" "did not answer"
+	check "second_fault_leaves_first_on_$cpu" crash kept $cpu "window 0, the first fault is still there" \
+		"did not answer"
 	check "locked_map_on_$cpu" crash lock $cpu "window 0, tier 0, pfn 0x0; not backed" "did not answer"
 done
 check nothing_wrong_ends_with_0 code 0 boot_crash none 0

@@ -56,16 +56,20 @@ TAP_TEST(boot_map_is_lawful)
 }
 
 /* A loader's, as PVH lays it out; it lies in the image, which is below 4 GiB as a loader's is. */
-static struct {
+static struct info {
 	uint32_t magic, version, flags, nr_modules;
 	uint64_t modules, command_line, rsdp, memory;
 	uint32_t nr_memory, reserved;
 } made_up_info;
-static struct {
+static struct memory {
 	uint64_t addr, size;
 	uint32_t type, reserved;
 } made_up_memory[40];
+static struct {
+	uint64_t paddr, size, command_line, reserved;
+} made_up_modules[2];
 
+enum { MAGIC = 0x336ec578 };
 enum { MADE_UP_RAM = 1, MADE_UP_RESERVED = 2, MADE_UP_TABLES = 3 };
 
 static void make_up(uint64_t addr, uint64_t size, uint32_t type)
@@ -78,33 +82,43 @@ static void make_up(uint64_t addr, uint64_t size, uint32_t type)
 static void make_up_nothing(void)
 {
 	memset(&made_up_info, 0, sizeof(made_up_info));
-	made_up_info.magic = 0x336ec578;
+	made_up_info.magic = MAGIC;
 	made_up_info.version = 1;
 	made_up_info.memory = (uintptr_t)made_up_memory - X86_IMAGE;
 }
 
-/* What bootmap_init() makes of it, in *map; the real one stays. */
-static void read_made_up(struct boot_map *map)
+/* What bootmap_init() makes of a start_info there, in *map; the real one stays. */
+static void read_info(uint64_t paddr, struct boot_map *map)
 {
 	static struct boot_map kept;
 
 	kept = boot_map;
 	memset(&boot_map, 0, sizeof(boot_map));
-	bootmap_init((uintptr_t)&made_up_info - X86_IMAGE);
+	bootmap_init(paddr);
 	*map = boot_map;
 	boot_map = kept;
 }
 
-static bool made_up_panics(void)
+static void read_made_up(struct boot_map *map)
+{
+	read_info((uintptr_t)&made_up_info - X86_IMAGE, map);
+}
+
+static bool info_panics(uint64_t paddr)
 {
 	static struct boot_map kept;
 	bool panics;
 
 	kept = boot_map;
 	memset(&boot_map, 0, sizeof(boot_map));
-	panics = TAP_PANICS(bootmap_init((uintptr_t)&made_up_info - X86_IMAGE));
+	panics = TAP_PANICS(bootmap_init(paddr));
 	boot_map = kept;
 	return panics;
+}
+
+static bool made_up_panics(void)
+{
+	return info_panics((uintptr_t)&made_up_info - X86_IMAGE);
 }
 
 TAP_TEST(boot_map_sorts_and_clips)
@@ -162,6 +176,148 @@ TAP_TEST(boot_map_survives_absurd_sizes)
 	TAP_EQ(kind_of(&map, 256 * MF_MIB), -1);
 	TAP_EQ(kind_of(&map, 64 * MF_TIB - 1), BOOT_RAM);
 	TAP_EQ(kind_of(&map, 64 * MF_TIB), -1);
+}
+
+TAP_TEST(boot_map_leaves_out_ram_above_all_addresses)
+{
+	static struct boot_map map;
+
+	make_up_nothing();
+	make_up(0, 128 * MF_MIB, MADE_UP_RAM);
+	make_up(UINT64_MAX - 100, 50, MADE_UP_RAM);
+	make_up(UINT64_MAX - 100, 200, MADE_UP_RAM);
+	read_made_up(&map);
+	TAP_OK(is_lawful(&map));
+	TAP_EQ(kind_of(&map, 128 * MF_MIB - 1), BOOT_RAM);
+	TAP_EQ(kind_of(&map, 128 * MF_MIB), -1);
+	TAP_EQ(kind_of(&map, 64 * MF_TIB - 1), -1);
+}
+
+TAP_TEST(boot_map_survives_absurd_modules)
+{
+	static struct boot_map map;
+
+	make_up_nothing();
+	make_up(0, 128 * MF_MIB, MADE_UP_RAM);
+	made_up_info.nr_modules = 2;
+	made_up_info.modules = (uintptr_t)made_up_modules - X86_IMAGE;
+	made_up_modules[0].paddr = 64 * MF_MIB;
+	made_up_modules[0].size = UINT64_MAX - 64 * MF_MIB;
+	made_up_modules[1].paddr = UINT64_MAX - 100;
+	made_up_modules[1].size = 200;
+	read_made_up(&map);
+	TAP_OK(is_lawful(&map));
+	TAP_EQ(kind_of(&map, 32 * MF_MIB), BOOT_RAM);
+	TAP_EQ(kind_of(&map, 64 * MF_MIB - 1), BOOT_RAM);
+	TAP_EQ(kind_of(&map, 64 * MF_MIB), BOOT_DATA);
+	TAP_EQ(kind_of(&map, 128 * MF_MIB - 1), BOOT_DATA);
+	TAP_EQ(kind_of(&map, 128 * MF_MIB), -1);
+}
+
+/* In memory that is nobody's to take: what is not RAM counts, too. */
+static void check_claimed(uint64_t paddr, uint64_t size_bytes)
+{
+	for (uint64_t page = mf_round_down(paddr, X86_PAGE); page < paddr + size_bytes; page += X86_PAGE)
+		if (kind_of(&boot_map, page) == BOOT_RAM) {
+			TAP_NOTE("page 0x%llx", (unsigned long long)page);
+			TAP_OK(false);
+		}
+}
+
+/* NULL: it is not in the first MiB, where loaders leave it, or has been written over. */
+static const struct info *find_info(void)
+{
+	for (unsigned i = 0; i < boot_map.nr && boot_map.range[i].start < MF_MIB; i++) {
+		uint64_t end = mf_min(boot_map.range[i].end, MF_MIB);
+
+		for (uint64_t at = boot_map.range[i].start; at + sizeof(struct info) <= end; at += sizeof(uint64_t)) {
+			const struct info *info = x86_direct(at);
+
+			if (info->magic == MAGIC && info->version == 1 && info->nr_memory > 0 &&
+			    info->memory < MF_MIB && info->command_line < MF_MIB)
+				return info;
+		}
+	}
+	return NULL;
+}
+
+TAP_TEST(boot_map_claims_what_this_loader_left)
+{
+	const struct info *info = find_info();
+
+	if (!info)
+		TAP_SKIP("start_info is not in the first MiB");
+	TAP_NOTE("start_info at 0x%llx, memory at 0x%llx, command line at 0x%llx",
+		 (unsigned long long)((uintptr_t)info - X86_DIRECT), (unsigned long long)info->memory,
+		 (unsigned long long)info->command_line);
+	check_claimed((uintptr_t)info - X86_DIRECT, sizeof(*info));
+	check_claimed(info->memory, info->nr_memory * sizeof(struct memory));
+	check_claimed(info->command_line, 1);
+}
+
+/*
+ * What a loader leaves in RAM, each from the last bytes of a page into the next one; between two such pages lies one
+ * that is nobody's.
+ */
+TAP_TEST(boot_map_claims_what_the_loader_left)
+{
+	enum { INFO, MEMORY, MODULES, COMMAND_LINE, NR_LEFT, PAGES_EACH = 3, ORDER = 4 };
+	static const char command_line[] = "left";
+	static struct boot_map map;
+	uint64_t start = boot_frames(ORDER, 4 * MF_GIB), left[NR_LEFT];
+
+	for (unsigned i = 0; i < NR_LEFT; i++)
+		left[i] = start + (PAGES_EACH * i + 2) * X86_PAGE - 8;
+	left[COMMAND_LINE] += 8 - (sizeof(command_line) - 1); /* the end alone lies in the next page */
+	make_up_nothing();
+	make_up(0, 4 * MF_GIB, MADE_UP_RAM);
+	made_up_info.memory = left[MEMORY];
+	made_up_info.nr_modules = 1;
+	made_up_info.modules = left[MODULES];
+	made_up_info.command_line = left[COMMAND_LINE];
+	made_up_modules[0].paddr = start - 8;
+	made_up_modules[0].size = 16;
+	memcpy(x86_direct(left[INFO]), &made_up_info, sizeof(made_up_info));
+	memcpy(x86_direct(left[MEMORY]), made_up_memory, sizeof(made_up_memory[0]));
+	memcpy(x86_direct(left[MODULES]), made_up_modules, sizeof(made_up_modules[0]));
+	memcpy(x86_direct(left[COMMAND_LINE]), command_line, sizeof(command_line));
+	read_info(left[INFO], &map);
+	TAP_OK(is_lawful(&map));
+	TAP_EQ(memcmp(map.command_line, command_line, sizeof(command_line)), 0);
+	TAP_EQ(kind_of(&map, 0), BOOT_DATA);
+	for (unsigned i = 0; i < NR_LEFT; i++) {
+		uint64_t page = start + (PAGES_EACH * i + 1) * X86_PAGE;
+
+		TAP_EQ(kind_of(&map, page), BOOT_DATA);
+		TAP_EQ(kind_of(&map, page + X86_PAGE), BOOT_DATA);
+		TAP_EQ(kind_of(&map, page + 2 * X86_PAGE), BOOT_RAM);
+	}
+	TAP_EQ(kind_of(&map, start - 2 * X86_PAGE), BOOT_RAM);
+	TAP_EQ(kind_of(&map, start - X86_PAGE), BOOT_DATA);
+	TAP_EQ(kind_of(&map, start), BOOT_DATA);
+}
+
+TAP_TEST(boot_map_refuses_what_boot_does_not_map)
+{
+	make_up_nothing();
+	make_up(0, 128 * MF_MIB, MADE_UP_RAM);
+	made_up_info.nr_modules = 2;
+	made_up_info.modules = 4 * MF_GIB - sizeof(made_up_modules[0]);
+	TAP_OK(made_up_panics());
+	TAP_OK(tap_contains(tap_state.panic, "0x40 bytes of data at 0xffffffe0, not all of them below 4 GiB"));
+	make_up_nothing();
+	make_up(0, 128 * MF_MIB, MADE_UP_RAM);
+	made_up_info.command_line = 4 * MF_GIB;
+	TAP_OK(made_up_panics());
+	TAP_OK(tap_contains(tap_state.panic, "0x1 bytes of data at 0x100000000"));
+	made_up_info.nr_memory = 2;
+	made_up_info.memory = 4 * MF_GIB - sizeof(made_up_memory[0]);
+	TAP_OK(made_up_panics());
+	TAP_OK(tap_contains(tap_state.panic, "0x30 bytes of data at 0xffffffe8"));
+	TAP_OK(info_panics(4 * MF_GIB - 8));
+	TAP_OK(tap_contains(tap_state.panic, "0x38 bytes of data at 0xfffffff8"));
+	TAP_OK(info_panics(UINT64_MAX - 8));
+	TAP_OK(tap_contains(tap_state.panic, "not all of them below 4 GiB"));
 }
 
 TAP_TEST(boot_map_refuses_what_makes_no_sense)
