@@ -311,8 +311,8 @@ $(replay_programs): $(BUILD)/asan/tests/fuzz/replay_%: $(BUILD)/asan/tests/fuzz/
 # The port on a machine of 8 GiB, for people.
 qemu:
 	@tools/setup test
-	@$(MAKE) --no-print-directory $(BUILD)/x86_64/qemu.elf
-	@tools/metal $(BUILD)/x86_64/qemu.elf -m 8G -c 4
+	@$(MAKE) --no-print-directory $(BUILD)/x86_64/memfold.elf
+	@tools/metal $(BUILD)/x86_64/memfold.elf -m 8G -c 4
 
 # Counted in instructions, on the processor that bench/peers/linux.md tells of.
 bench-metal:

@@ -12,7 +12,7 @@ enum { PRESENT = 1, LARGE = 1 << 7, ENTRIES = 512 };
 static const uint64_t ADDRESS_MASK = 0x000ffffffffff000;
 
 struct count {
-	uint64_t *seen; /* a bit per frame of the map's span                                                    */
+	uint64_t *seen; /* a bit for each frame, up to the last that is memory                                  */
 	uint64_t nr_frames;
 	struct counted counted;
 };
@@ -52,13 +52,23 @@ static void count_table(struct count *c, unsigned level, uint64_t paddr)
 	}
 }
 
+static uint64_t end_of_memory(void)
+{
+	uint64_t end = 0;
+
+	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++)
+		if (r->kind != BOOT_FIRMWARE)
+			end = r->end;
+	return end;
+}
+
 struct counted count_windows(const struct own *own)
 {
 	unsigned top = x86_features.levels - 1;
 	uintptr_t base = mf_map_geometry(own->map)->window[0];
 	const uint64_t *root = x86_direct(paging_root());
 	uint64_t entry = root[base >> (X86_PAGE_SHIFT + 9 * top) & (ENTRIES - 1)];
-	struct count c = { .nr_frames = mf_map_geometry(own->map)->span };
+	struct count c = { .nr_frames = end_of_memory() >> X86_PAGE_SHIFT };
 
 	/* A window is one entry of the table that has 512 GiB an entry. */
 	if (x86_features.levels == 5) {

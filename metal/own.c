@@ -7,6 +7,8 @@
 
 /* The size of a block that is one record: where something begins or ends inside, it is described frame by frame. */
 static const uint64_t OWN_BLOCK = 2 * MF_MIB;
+/* As far as the windows of one map reach (docs/decisions/0016). */
+static const uint64_t OWN_REACH = 16 * MF_TIB;
 /* What that costs: eight slots, and the tables that lead to them. */
 static const uint64_t OWN_FINE_BYTES = 10 * X86_PAGE;
 
@@ -31,16 +33,6 @@ static const struct boot_range *range_to_take_from(uint64_t size_bytes)
 static bool is_memory(const struct boot_range *r)
 {
 	return r->kind != BOOT_FIRMWARE || (r > boot_map.range && r[-1].end == r->start && is_memory(r - 1));
-}
-
-static uint64_t end_of_memory(void)
-{
-	uint64_t end = 0;
-
-	for (const struct boot_range *r = boot_map.range; r < boot_map.range + boot_map.nr; r++)
-		if (is_memory(r))
-			end = r->end;
-	return end;
 }
 
 /* Physical addresses of one node that are one region, or to become one. */
@@ -148,7 +140,8 @@ void own_all_memory(struct own *own, uint64_t ram_bytes)
 	struct x86_machine_config machine = {
 		.ram_start = mf_round_down(spared->end - ram_bytes, OWN_BLOCK), .ram_end = spared->end
 	};
-	struct mf_map_config map = { .span = mf_round_up(end_of_memory(), OWN_BLOCK) >> X86_PAGE_SHIFT };
+	/* Whatever address memory may come at, it has its place in the windows: what is not described costs nothing. */
+	struct mf_map_config map = { .span = mf_min((uint64_t)1 << x86_features.paddr_bits, OWN_REACH) >> X86_PAGE_SHIFT };
 	int err = x86_machine_create(&machine, &own->machine);
 
 	MF_PANIC_IF(err != 0, "memfold: no machine: %s.", mf_strerror(err));

@@ -15,7 +15,7 @@
 
 enum {
 	LARGEST_ORDER = 18,
-	BASE_PAGES_MAX_GIB = 1, /* beyond, a descriptor for each base page takes an emulator minutes: MF_SOAK=1    */
+	BASE_PAGES_MAX_GIB = 2, /* beyond, a descriptor for each base page takes an emulator minutes: MF_SOAK=1    */
 	WRITTEN_MAX_GIB = 1,
 };
 

@@ -52,7 +52,7 @@ static bool rig_open(struct rig *r, enum mf_layout layout)
 	r->start = pfn_of(r->m, mf_round_up(largest_ram().start, 2 * MF_MIB));
 	r->end = mf_min(pfn_of(r->m, config.ram_start), r->start + ((mf_pfn_t)1 << 19));
 	region.start_pfn = r->start;
-	region.end_pfn = layout == MF_LAYOUT_FLAT ? r->start + (1 << 15) : r->end;
+	region.end_pfn = layout == MF_LAYOUT_FLAT ? mf_min(r->end, r->start + (1 << 15)) : r->end;
 	map.machine = r->m;
 	map.span = r->end;
 	return mf_map_create(&map, &r->map) == 0 && mf_region_add(r->map, &region, &r->id) == 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * main_qemu.c - `make qemu`: what this machine's memory is, what a flat map of it would cost, what it costs now, and how
+ * main_memfold.c - `make qemu`: what this machine's memory is, what a flat map of it would cost, what it costs now, and how
  * that changes while memory is split into base pages and folds back.  For people; every number is counted at that moment.
  */
 #include "machines/x86_64/x86_64.h"
