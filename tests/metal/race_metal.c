@@ -11,7 +11,8 @@
 
 #include <stdlib.h>
 
-enum { NR_THREADS_MAX = 15 }; /* with the one that waits for the others */
+/* With the one that waits for the others. */
+enum { NR_THREADS_MAX = 15, NR_THREADS_MIN = 3 };
 
 /* With it the three races together make more than the least. */
 enum { OPS = 12000 };
@@ -52,21 +53,18 @@ TAP_TEST(race_of_diets_on_processors)
 }
 
 /* As the port is used: a thread is a CPU, nobody pins, and caches are taken on the short way. */
-static void race_alone(void (*run)(void))
-{
-	if (x86_nr_cpus < NR_THREADS_MAX)
-		TAP_SKIP("no processor for each thread");
-	race_on(SLOW_THREADS, run);
-}
-
 TAP_TEST(race_of_threads_that_are_processors)
 {
-	race_alone(race_there_and_back);
+	if (x86_nr_cpus < NR_THREADS_MIN)
+		TAP_SKIP("no two processors beside the first");
+	race_on(SLOW_THREADS, x86_nr_cpus < NR_THREADS_MAX ? race_of_few : race_there_and_back);
 }
 
 TAP_TEST(race_of_diets_of_threads_that_are_processors)
 {
-	race_alone(race_with_diets);
+	if (x86_nr_cpus < NR_THREADS_MAX)
+		TAP_SKIP("no processor for each thread");
+	race_on(SLOW_THREADS, race_with_diets);
 }
 
 /* Who gives MF_OPS knows how much it is.  A CPU that served no flush has not taken part. */

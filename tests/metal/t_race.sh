@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The races of tests/race on processors: the same sources, on threads that take turns on four CPUs, on a CPU for each
-# thread, and on two CPUs that run at the same time.  A line for each test of each boot.
+# The races of tests/race on processors, from the same sources.  With all CPUs on one thread of the host: threads that
+# take turns on four, and a CPU for each thread.  With CPUs that run at the same time: threads that take turns on two,
+# and a few threads with a CPU for each.  A line for each test of each boot.
 #
 # MF_SOAK: the race on four CPUs alone, with ten million operations and 100,000 folds in all, which the race checks.
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,4 +28,7 @@ done
 each '16 processors' race/test_race -m "$memory" -c 16 --single MF_OPS=3000 test=threads
 each '2 processors at the same time' race/test_race -m "$memory" -c 2 MF_OPS=1000
 each '2 processors at the same time' race/test_order -m "$memory" -c 2
+for nr_cpus in 3 4; do
+	each "$nr_cpus processors at the same time" race/test_race -m "$memory" -c $nr_cpus MF_OPS=100000 test=threads
+done
 echo "1..$nr"

@@ -16,23 +16,34 @@ objects_of() {
 	done
 }
 
+# Headers that go before those of the tree.
+headers=$folder/headers
+
+# change_header HEADER SED-SCRIPT: for all builds from then on.  Nothing compiles with one that did not change.
+change_header() {
+	mkdir -p "$headers/$(dirname "$1")"
+	sed "$2" "$1" >"$headers/$1"
+	! cmp -s "$1" "$headers/$1" || echo "nothing changed in $1" >"$headers/$1"
+}
+
 # build PROGRAM SOURCE SED-SCRIPT: 99 when the result does not link, or nothing changed but should have.
 build() {
 	sed "$3" "$2" >"$folder/changed.c"
 	[ -z "$3" ] || ! cmp -s "$2" "$folder/changed.c" || return 99
 	rm -f "$folder/changed.o" "$folder/output"
 	$CC -std=c11 -O2 -g -DMF_DEBUG -ffreestanding -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-pic \
-		-fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -Iinclude -I. \
-		-I"$(dirname "$2")" -c -o "$folder/changed.o" "$folder/changed.c" || return 99
+		-fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -I"$headers" \
+		-Iinclude -I. -I"$(dirname "$2")" -c -o "$folder/changed.o" "$folder/changed.c" || return 99
 	others=$(ls "$built"/core/*/*.o "$built"/machines/x86_64/*.o | grep -vF "/${2%.c}.o")
 	$CC -nostdlib -static -no-pie -Wl,-z,max-page-size=0x1000 -Wl,--build-id=none -T machines/x86_64/link.ld \
 		-o "$folder/program.elf" $(objects_of "$1") "$folder/changed.o" $others "$built/libtests.a" || return 99
 }
 
-# run SEED: the exit code of what was built last.
+# run SEED: the exit code of what was built last, with $options and $operations, and more with each seed.
+options='-c 4 --single' operations=4000
 run() {
-	MF_METAL_TIMEOUT=120 tools/metal "$folder/program.elf" -m 12G -c 4 --single "MF_SEED=$1" \
-		"MF_OPS=$(($1 * 4000))" >"$folder/output" 2>&1
+	MF_METAL_TIMEOUT=120 tools/metal "$folder/program.elf" -m 12G $options "MF_SEED=$1" \
+		"MF_OPS=$(($1 * operations))" >"$folder/output" 2>&1
 }
 
 passes() {
@@ -54,6 +65,7 @@ is_caught() {
 }
 
 no_quiesce='/^void mf_quiesce/,/^}/s/now = .*/return;/'
+no_exchange='s/__atomic_exchange_n(&(.own)->lock.held, 1, .*) == 0/!(*own)->lock.held \&\& ((*own)->lock.held = 1)/'
 flush_left_out='s/if (leaves_out && .*/if (cpu->nr_flushes % 16 == 15)/'
 
 passes nothing_taken_out_passes_in_order test_order core/memmap/reader.c
@@ -61,4 +73,9 @@ is_caught no_quiesce_is_caught_in_order test_order core/memmap/reader.c "$no_qui
 passes nothing_taken_out_passes_in_race test_race core/memmap/reader.c
 is_caught no_quiesce_is_caught_in_race test_race core/memmap/reader.c "$no_quiesce"
 is_caught every_16th_flush_left_out_is_caught_in_race test_race machines/x86_64/flush.c "$flush_left_out"
+# Two steps that are a few instructions apart: only processors that run at the same time come in between.
+options='-c 3 test=threads' operations=500000
+passes nothing_taken_out_passes_at_the_same_time test_race core/folio/folio.c
+change_header core/frames/zone.h "$no_exchange"
+is_caught a_cache_that_is_looked_at_and_then_locked_is_caught_at_the_same_time test_race core/folio/folio.c ''
 echo "1..$nr"

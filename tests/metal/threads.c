@@ -131,6 +131,8 @@ static void switch_to(struct ring *ring, struct thread *next)
 
 	check_stack(before);
 	ring->running = next;
+	MF_PANIC_IF(__atomic_load_n(&before->has_ended, __ATOMIC_RELAXED),
+		    "tests: a thread has ended, and its CPU is on its stack.");
 	thread_switch(&before->sp, next->sp);
 	bury(ring);
 }

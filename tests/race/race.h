@@ -8,10 +8,10 @@
  *
  * Where A has edges its map pool is there, and never folds.  In the race of the sets it has none:
  *
- *      region A  [1 GiB | 1 GiB | 1 GiB)                  always there, node 0: tables and slots move
+ *      region A  [1 GiB | 1 GiB | 1 GiB)                  always there, node 0: tables may move
  *      region B                          (edge | 2 MiB ...)       comes and goes, node 1
  *
- * And in the race of the diets:
+ * In that of few there is the same A, and no B.  And in the race of the diets:
  *
  *      [ E | F |           A           |  B  ][ 5.14 | 5.18 | 7.1 )   always there, nodes 2, 3 and 4
  *        |   devdax, comes and goes
@@ -54,14 +54,14 @@ enum {
 /* What is counted. */
 enum tally {
 	ALLOCS, NOWAITS, SPLITS, MERGES, FOLDED, GETS_BELOW, GETS_ABOVE, PINS, RELEASES, PASSES, REGIONS, ARMED,
-	REMAPS, RESTORES, KEPT, LIVES, BIG, DEVICES, GETS_ALIASED, REFUSED, NR_TALLIES,
+	REMAPS, RESTORES, KEPT, LIVES, BIG, DEVICES, GETS_ALIASED, REFUSED, DRAINS, NR_TALLIES,
 };
 
 struct race {
 	struct slow_machine slow;
 	struct mf_map *map;
 	struct mf_region_config a;
-	bool with_diets, with_edges;
+	bool with_diets, with_edges, with_few;
 	uint64_t seed, nr_ops;             /* nr_ops: of an allocator; others by their price                */
 	mf_pfn_t sentinel[NR_SENTINELS];   /* folios that stay                                             */
 	_Atomic uint32_t owner[SPAN];      /* number of the worker, 0: nobody                              */
@@ -113,6 +113,8 @@ void race_allocator(struct worker *w);
 void race_splitter(struct worker *w);
 void race_folder(struct worker *w);
 void race_regions(struct worker *w);
+void race_taker(struct worker *w);
+void race_drainer(struct worker *w);
 void race_dieter(struct worker *w);
 void race_big(struct worker *w);
 void race_devices(struct worker *w);

@@ -81,6 +81,15 @@ static unsigned any_order(struct worker *w)
 	return one_in(w, 12) ? 9 + (unsigned)pick(w, 3) : (unsigned)pick(w, one_in(w, 2) ? 9 : 1);
 }
 
+static void give_up_all(struct worker *w, struct mf_folio *slot[NR_SLOTS])
+{
+	for (unsigned s = 0; s < NR_SLOTS; s++) {
+		if (slot[s])
+			race_give_up(w, slot[s]);
+		slot[s] = NULL;
+	}
+}
+
 void race_allocator(struct worker *w)
 {
 	struct mf_folio *slot[NR_SLOTS] = { NULL };
@@ -96,13 +105,8 @@ void race_allocator(struct worker *w)
 			if (slot[s] && flags == MF_ALLOC_NOWAIT)
 				count(NOWAITS);
 		}
-		if (i % 256 && i != race.nr_ops - 1)
-			continue;
-		for (s = 0; s < NR_SLOTS; s++) {
-			if (slot[s])
-				race_give_up(w, slot[s]);
-			slot[s] = NULL;
-		}
+		if (i % 256 == 0 || i == race.nr_ops - 1)
+			give_up_all(w, slot);
 	}
 }
 
@@ -145,6 +149,18 @@ static void split_and_merge(struct worker *w, struct mf_folio *folio, unsigned o
 	race_give_up(w, folio);
 }
 
+/*
+ * Now and then without edges the map pool needs several blocks for what this one splits.  What others unfold meanwhile
+ * has tables there, which must leave when those blocks fold.
+ */
+static void split_much(struct worker *w)
+{
+	struct mf_folio *folio = race_obtain(w, 0, TOP - 1, MF_ALLOC_WAIT);
+
+	if (folio)
+		split_and_merge(w, folio, TOP - 1, 8);
+}
+
 void race_splitter(struct worker *w)
 {
 	for (uint64_t i = 0; i < race.nr_ops / 8; i++) {
@@ -157,18 +173,26 @@ void race_splitter(struct worker *w)
 
 		if (folio)
 			split_and_merge(w, folio, order, piece);
+		if (!race.with_edges && one_in(w, 64))
+			split_much(w);
 	}
+}
+
+static void fold(struct worker *w)
+{
+	uint64_t nr;
+
+	TAP_EQ(mf_fold(race.map, MF_ANY_NODE, one_in(w, 2) ? MF_FOLD_ALL : MF_FOLD_KEEP, &nr), 0);
+	atomic_fetch_add(&race.tally[FOLDED], nr);
 }
 
 void race_folder(struct worker *w)
 {
 	struct mf_map_stats stats;
 	struct mf_zone_info zone;
-	uint64_t nr;
 
 	for (uint64_t i = 0; i < race.nr_ops / 12; i++) {
-		TAP_EQ(mf_fold(race.map, MF_ANY_NODE, one_in(w, 2) ? MF_FOLD_ALL : MF_FOLD_KEEP, &nr), 0);
-		atomic_fetch_add(&race.tally[FOLDED], nr);
+		fold(w);
 		if (one_in(w, 4))
 			TAP_EQ(mf_drain(race.map), 0);
 		if (one_in(w, 64)) {
@@ -177,6 +201,54 @@ void race_folder(struct worker *w)
 			TAP_EQ(mf_zone_info(race.map, 0, &zone), 0);
 		}
 		sched_yield();
+	}
+}
+
+/* ---- Caches ------------------------------------------------------------------------------------------------ */
+
+static struct mf_folio *take(struct worker *w)
+{
+	unsigned order = one_in(w, 512) ? 9 : 0;
+	struct mf_folio *folio;
+
+	if (mf_folio_alloc(race.map, 0, order, MF_ALLOC_WAIT, &folio))
+		return NULL;
+	race_mark(mf_folio_pfn(race.map, folio), order, 0, w->number);
+	count(ALLOCS);
+	return folio;
+}
+
+/*
+ * What caches hold, base frames and a block now and then, with as little in between as there can be: two who meet in a
+ * cache meet for a few instructions.  Folds, rarely, since that waits for all CPUs, where it has nothing that keeps a
+ * block.
+ */
+void race_taker(struct worker *w)
+{
+	struct mf_folio *slot[NR_SLOTS] = { NULL };
+
+	for (uint64_t i = 0; i < race.nr_ops; i++) {
+		unsigned s = (unsigned)pick(w, NR_SLOTS);
+
+		if (slot[s])
+			race_give_up(w, slot[s]);
+		slot[s] = slot[s] ? NULL : take(w);
+		if (i % 128 && i != race.nr_ops - 1)
+			continue;
+		give_up_all(w, slot);
+		if (one_in(w, 64))
+			fold(w);
+	}
+}
+
+/* The only one who takes the lock of another CPU's cache: as often as it can, while there is somebody to meet. */
+void race_drainer(struct worker *w)
+{
+	while (atomic_load_explicit(&race.nr_working, memory_order_relaxed) > 0) {
+		TAP_EQ(mf_drain(race.map), 0);
+		count(DRAINS);
+		if (one_in(w, 1024))
+			fold(w);
 	}
 }
 

@@ -17,11 +17,13 @@ uint64_t race_size(void);
 
 /* Frames that the map says it takes. */
 uint64_t race_frames_of_map(void);
-/* From nothing to nothing: a machine of that kind, the map, one of the three below; adds to race.total. */
+/* From nothing to nothing: a machine of that kind, the map, one of the four below; adds to race.total. */
 void race_on(enum slow_kind kind, void (*run)(void));
 /* From the first state of the map to the first state. */
 void race_there_and_back(void);
 void race_without_edges(void);
 void race_with_diets(void);
+/* A CPU for each thread, and for the one that waits: as many threads as that makes, two at least. */
+void race_of_few(void);
 
 #endif
