@@ -9,7 +9,8 @@
  *   a leaf becomes a table           its addresses: a changed live entry, though it says the same and nobody waits
  *   a table comes, or goes empty     TABLES, some address of it: all translations stay what they were, but an inner
  *                                    entry may be kept; the table waits
- *   a table goes, or moves           TABLES, all of its addresses; the table waits, and what its entries led to
+ *   a table goes                     TABLES, all of its addresses; the table waits, and what its entries led to
+ *   a table moves, or is merged      the same, but nobody who relies on a translation waits: none has changed
  *
  * A note that grows after a flush has begun would be taken for met by it: runs grow only as long as none has.
  */
@@ -176,6 +177,8 @@ void due_table_left(const struct mf_pgtable *pt, uintptr_t va, unsigned level, m
 {
 	struct due_run run = run_of_table(pt, va, level);
 
+	/* Its copy, or the leaf in its place, translates as it did: who relies on a slot there need not wait. */
+	run.says_same = true;
 	run.pfn = pfn;
 	run.nr_frames = run.stride = 1;
 	if (pt->due)
