@@ -280,11 +280,12 @@ told_again = : >$(BUILD)/failures; MF_FAILURES='$(abspath $(BUILD))/failures' $(
 test-built: all $(TEST_NEEDS)
 	@$(call told_again,$(PROVE) -j2 $(TEST_PROGRAMS) $(TEST_SCRIPTS))
 
-# The races, the models and the command again, for as long as each program likes when it finds MF_SOAK set; and the race
-# and the exhaustion of memory on bare metal.
+# The races, the models and the command again, for as long as each program likes when it finds MF_SOAK set; and what is
+# long on bare metal.
 soak_part = $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),$(1))
 SOAK_PROGRAMS := $(call soak_part,$(TEST_PROGRAMS))
-SOAK_METAL := $(patsubst %,$(BUILD)/x86_64-debug/tests/%.elf,race/test_race metal/test_exhaust)
+SOAK_METAL := $(BUILD)/debug/tests/contract/test_contract $(patsubst %,$(BUILD)/x86_64-debug/tests/%.elf,race/test_race metal/test_exhaust \
+	contract/test_contract failure/test_failure failure/test_failure_diet failure/test_failure_diet_list model/test_model)
 
 soak:
 	@tools/setup test
@@ -292,7 +293,7 @@ soak:
 
 soak-built: all $(SOAK_PROGRAMS) $(SOAK_METAL) $(call soak_part,$(TEST_CHILDREN))
 	@$(call told_again,MF_SOAK=1 MF_TEST_TIMEOUT=0 $(PROVE) --timer -j2 $(SOAK_PROGRAMS) \
-		tests/metal/t_race.sh tests/metal/t_exhaust.sh tests/cli/t_run.sh)
+		tests/metal/t_race.sh tests/metal/t_exhaust.sh tests/metal/t_metal.sh tests/cli/t_run.sh)
 
 bench: all
 	MF_BUILD='$(abspath $(BUILD))' bench/run
