@@ -284,8 +284,7 @@ test-built: all $(TEST_NEEDS)
 # long on bare metal.
 soak_part = $(filter $(foreach part,tsan/tests/race debug/tests/race release/tests/model,$(BUILD)/$(part)/%),$(1))
 SOAK_PROGRAMS := $(call soak_part,$(TEST_PROGRAMS))
-SOAK_METAL := $(BUILD)/debug/tests/contract/test_contract $(patsubst %,$(BUILD)/x86_64-debug/tests/%.elf,race/test_race metal/test_exhaust \
-	contract/test_contract failure/test_failure failure/test_failure_diet failure/test_failure_diet_list model/test_model)
+SOAK_METAL := $(BUILD)/debug/tests/contract/test_contract $(call metal_tests,x86_64-debug)
 
 soak:
 	@tools/setup test

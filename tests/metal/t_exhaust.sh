@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# All memory of machines handed out, and back; as base pages where that is 2 GiB, more than one top block, or less, and in
-# `make soak` 8 GiB.
+# All memory of machines handed out, and back; as base pages where that is 2 GiB, more than one top block, or less, and
+# in `make soak` 8 GiB.
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/metal.sh"
 
